@@ -1,0 +1,221 @@
+//! What a stream and a listener have in common: how an operation waits, for how long, and until when.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::sys;
+use crate::io::Adapter;
+use crate::rt::{self, Deadline, Direction};
+
+/// What the kernel keeps in the open file rather than in the descriptor, so that `try_clone` shares it.
+///
+/// The kernel's own copies say the same, but to ask for them would cost a system call at every wait.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Whether the *user* has asked for `O_NONBLOCK`.
+    nonblocking: AtomicBool,
+    /// Nanoseconds; 0 is for ever.
+    read_timeout: AtomicU64,
+    write_timeout: AtomicU64,
+    /// The error of a write that had already sent something and thus could not report it; 0 is none.
+    /// The kernel's blocking send leaves it in the socket for the next operation.
+    pending_error: AtomicI32,
+    /// Whether a clone of this listener was given away, in the mode of its user. From then on nobody
+    /// can be sure that the open file has `O_NONBLOCK`.
+    pub(super) given_away: AtomicBool,
+}
+
+impl Shared {
+    /// What the kernel knows of a descriptor that comes from outside.
+    pub(super) fn of(fd: BorrowedFd<'_>) -> Shared {
+        // What fails here fails again, visibly, at the first operation.
+        let limit = |option| sys::timeout(fd, option).unwrap_or_default();
+        Shared {
+            nonblocking: AtomicBool::new(rt::is_nonblocking(fd).unwrap_or(false)),
+            read_timeout: AtomicU64::new(nanos(limit(libc::SO_RCVTIMEO))),
+            write_timeout: AtomicU64::new(nanos(limit(libc::SO_SNDTIMEO))),
+            ..Shared::default()
+        }
+    }
+
+    /// For a socket that a listener has accepted: the kernel hands the time limits down.
+    pub(super) fn inherited(&self) -> Shared {
+        Shared {
+            read_timeout: AtomicU64::new(self.read_timeout.load(Ordering::Relaxed)),
+            write_timeout: AtomicU64::new(self.write_timeout.load(Ordering::Relaxed)),
+            ..Shared::default()
+        }
+    }
+
+    pub(super) fn is_nonblocking(&self) -> bool {
+        self.nonblocking.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_nonblocking(&self, on: bool) {
+        self.nonblocking.store(on, Ordering::Relaxed);
+    }
+
+    fn timeout(&self, direction: Direction) -> &AtomicU64 {
+        match direction {
+            Direction::Read => &self.read_timeout,
+            Direction::Write => &self.write_timeout,
+        }
+    }
+
+    /// `None` is for ever.
+    pub(super) fn set_timeout(&self, direction: Direction, limit: Option<Duration>) {
+        self.timeout(direction).store(limit.map_or(0, nanos), Ordering::Relaxed);
+    }
+
+    fn deadline(&self, direction: Direction) -> Option<Deadline> {
+        match self.timeout(direction).load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Deadline::after(Duration::from_nanos(nanos)),
+        }
+    }
+
+    pub(super) fn set_pending_error(&self, code: i32) {
+        self.pending_error.store(code, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_pending_error(&self) -> Option<io::Error> {
+        match self.pending_error.swap(0, Ordering::Relaxed) {
+            0 => None,
+            code => Some(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+/// A time limit in nanoseconds; what does not fit into 584 years is for ever, which is 0.
+fn nanos(limit: Duration) -> u64 {
+    u64::try_from(limit.as_nanos()).unwrap_or(0)
+}
+
+/// A deadline that begins to run when an operation has to wait for the first time.
+#[derive(Default)]
+pub(super) struct LazyDeadline(Option<Option<Deadline>>);
+
+/// A socket of std's, and how to wait for it.
+pub(super) struct Socket<T: AsFd> {
+    adapter: Adapter<T>,
+    shared: Arc<Shared>,
+    /// By `close`. It concerns this socket only, not its clones.
+    closed: AtomicBool,
+}
+
+impl<T: AsFd> Socket<T> {
+    /// `io` is to be used by operations that do not block.
+    pub(super) fn new(io: T, shared: Arc<Shared>) -> Socket<T> {
+        Socket::from_adapter(Adapter::from_nonblocking(io), shared)
+    }
+
+    pub(super) fn from_adapter(adapter: Adapter<T>, shared: Arc<Shared>) -> Socket<T> {
+        Socket { adapter, shared, closed: AtomicBool::new(false) }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// std's socket, closed or not.
+    pub(super) fn get_ref(&self) -> &T {
+        self.adapter.get_ref()
+    }
+
+    /// std's socket.
+    ///
+    /// # Errors
+    /// `EBADF` after `close`.
+    #[inline]
+    pub(super) fn open(&self) -> io::Result<&T> {
+        self.check_open()?;
+        Ok(self.adapter.get_ref())
+    }
+
+    #[inline]
+    fn check_open(&self) -> io::Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        Ok(())
+    }
+
+    pub(super) fn into_parts(self) -> (T, Arc<Shared>) {
+        let io = self.adapter.into_inner();
+        (io.expect("wrapped with its flags as they were, so none is to be set back"), self.shared)
+    }
+
+    /// Ends the use of the socket: see `TcpStream::close`.
+    pub(super) fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // Whoever is between its last look at `closed` and its wait is not on any list yet, and is
+        // woken by the event that this raises. A socket that is not connected needs no waking.
+        let _ = sys::shutdown(self.adapter.as_fd());
+        self.adapter.wake_all();
+    }
+
+    /// Performs an operation as a blocking socket would, within the socket's time limit.
+    ///
+    /// `short` says of a result that it has emptied the socket's buffer.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the time is up, or at once if the user has asked for that; `EBADF` after
+    /// `close`; else what `op` returns or epoll says.
+    #[inline]
+    #[track_caller]
+    pub(super) fn run<R>(
+        &self,
+        direction: Direction,
+        op: impl FnMut(&T) -> io::Result<R>,
+        short: impl FnOnce(&R) -> bool,
+    ) -> io::Result<R> {
+        self.run_until(direction, &mut LazyDeadline::default(), op, short)
+    }
+
+    /// As [`run`](Self::run), with a deadline that it may share with further calls.
+    #[inline]
+    #[track_caller]
+    pub(super) fn run_until<R>(
+        &self,
+        direction: Direction,
+        deadline: &mut LazyDeadline,
+        mut op: impl FnMut(&T) -> io::Result<R>,
+        short: impl FnOnce(&R) -> bool,
+    ) -> io::Result<R> {
+        let op = |io: &T| {
+            self.check_open()?;
+            op(io)
+        };
+        if self.shared.is_nonblocking() {
+            return self.adapter.attempt(op);
+        }
+        let deadline = || *deadline.0.get_or_insert_with(|| self.shared.deadline(direction));
+        let result = self.adapter.run(direction, deadline, op, short);
+        result.map_err(|error| match error.kind() {
+            // What the kernel says when SO_RCVTIMEO has passed. (A TimedOut of its own has a code.)
+            io::ErrorKind::TimedOut if error.raw_os_error().is_none() => {
+                io::Error::from_raw_os_error(libc::EAGAIN)
+            }
+            _ => error,
+        })
+    }
+}
+
+impl<T: AsFd> AsFd for Socket<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.adapter.as_fd()
+    }
+}
+
+impl<T: AsFd> AsRawFd for Socket<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.adapter.as_raw_fd()
+    }
+}

@@ -1,0 +1,106 @@
+//! A suspendable computation on a stack of its own.
+//!
+//! This is the only file that names corosensei's `Coroutine` and `Yielder`. It narrows them to
+//! what the hub, the greenlets and the generators need.
+
+use std::ptr::NonNull;
+
+use corosensei::{CoroutineResult, Yielder};
+
+use super::stack::Stack;
+
+/// A computation that takes an `In` at each resumption, gives an `Out` at each suspension and a
+/// `Ret` when it ends.
+pub(crate) struct Coroutine<In, Out, Ret> {
+    inner: corosensei::Coroutine<In, Out, Ret, Stack>,
+}
+
+/// What a resumption ended with.
+pub(crate) enum Step<Out, Ret> {
+    /// The coroutine has suspended itself.
+    Suspended(Out),
+    /// Its function has returned; it cannot be resumed again.
+    Finished(Ret),
+}
+
+/// The handle by which a coroutine suspends itself.
+///
+/// It is a pointer into the coroutine's own stack, so it is good for as long as the coroutine
+/// has not finished.
+pub(crate) struct Suspender<In, Out>(NonNull<Yielder<In, Out>>);
+
+impl<In, Out> Clone for Suspender<In, Out> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<In, Out> Copy for Suspender<In, Out> {}
+
+impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
+    /// A coroutine that will run `body` on `stack` when it is first resumed.
+    ///
+    /// `body` must not unwind: a panic that leaves it would go on in whoever resumed it.
+    #[inline]
+    pub(crate) fn new<F>(stack: Stack, body: F) -> Self
+    where
+        F: FnOnce(Suspender<In, Out>, In) -> Ret + 'static,
+    {
+        let inner = corosensei::Coroutine::with_stack(stack, move |yielder, input| {
+            body(Suspender(NonNull::from(yielder)), input)
+        });
+        Coroutine { inner }
+    }
+}
+
+impl<In, Out, Ret> Coroutine<In, Out, Ret> {
+    /// Runs the coroutine until it suspends itself or finishes.
+    ///
+    /// # Panics
+    /// If it has finished already.
+    #[inline]
+    pub(crate) fn resume(&mut self, input: In) -> Step<Out, Ret> {
+        match self.inner.resume(input) {
+            CoroutineResult::Yield(out) => Step::Suspended(out),
+            CoroutineResult::Return(ret) => Step::Finished(ret),
+        }
+    }
+
+    /// Whether it has been resumed at least once.
+    pub(crate) fn started(&self) -> bool {
+        self.inner.started()
+    }
+
+    /// Gives back the stack of a coroutine that has finished or never started. A closure that
+    /// never ran is dropped here.
+    ///
+    /// # Panics
+    /// If the coroutine is suspended in the middle of its work.
+    #[inline]
+    pub(crate) fn into_stack(self) -> Stack {
+        let mut inner = self.inner;
+        if !inner.done() {
+            assert!(!inner.started(), "a suspended coroutine cannot give its stack back");
+            // Only drops the closure: nothing has run yet, so nothing has to be unwound.
+            inner.force_unwind();
+        }
+        inner.into_stack()
+    }
+}
+
+impl<In, Out> Suspender<In, Out> {
+    /// Suspends the coroutine that this belongs to, from any depth of its calls, even from a
+    /// coroutine nested in it. Returns what it is resumed with.
+    ///
+    /// # Safety
+    /// The coroutine must not have finished, and the caller must be running on its stack or on the
+    /// stack of a coroutine that was (transitively) resumed from it.
+    // At the depth of calls at which it resumes, a return lands where the processor's return stack
+    // expects it. Every call in between costs a misprediction, so this path is inlined into the
+    // functions that suspend.
+    #[inline(always)]
+    pub(crate) unsafe fn suspend(self, out: Out) -> In {
+        // SAFETY: the yielder lives at the base of the coroutine's stack until the coroutine
+        // finishes, which by contract it has not.
+        unsafe { self.0.as_ref() }.suspend(out)
+    }
+}

@@ -1,0 +1,245 @@
+//! The kernel: the only code that holds scheduler state or switches stacks, and its narrow waist.
+//!
+//! Everything above stands on the functions of this file. `README.md` beside it tells the protocols
+//! and why no wake-up is lost.
+//!
+//! ```text
+//! L3   mod (the waist)
+//! L2   hub  life  spawn  wait
+//! L1   coroutine  task  timers  reactor  remote
+//! L0   sys  stack  overflow  exit  lock
+//! ```
+
+mod coroutine;
+mod exit;
+mod hub;
+mod life;
+mod lock;
+mod overflow;
+mod reactor;
+mod remote;
+mod spawn;
+mod stack;
+mod sys;
+mod task;
+mod timers;
+mod wait;
+
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+pub(crate) use hub::Unparker;
+pub(crate) use life::{Settings, set_settings, settings, shutdown};
+pub(crate) use reactor::{Direction, SourceId};
+pub(crate) use spawn::{Joiner, Outcome, kill, spawn, spawn_on};
+pub(crate) use stack::{PoolStats, force_mprotect_guards, pool_stats, trim as trim_stacks};
+pub(crate) use sys::{is_nonblocking, set_nonblocking, syscall};
+pub(crate) use task::{Reason, Remote, TaskArc};
+
+use crate::error::Killed;
+use task::Woken;
+
+/// A deadline for [`park`] and [`wait_fd`]: nanoseconds on the monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Deadline(u64);
+
+impl Deadline {
+    /// `None` if it is past the end of time.
+    #[inline]
+    pub(crate) fn after(duration: Duration) -> Option<Deadline> {
+        sys::deadline_in(duration).map(Deadline)
+    }
+
+    /// The deadline at `instant`; one in the past has been reached already.
+    pub(crate) fn at(instant: Instant) -> Option<Deadline> {
+        Deadline::after(instant.saturating_duration_since(Instant::now()))
+    }
+
+    pub(crate) fn is_past(self) -> bool {
+        sys::now() >= self.0
+    }
+}
+
+/// Ends the calling coroutine by unwinding, as a kill asks for.
+#[cold]
+pub(crate) fn unwind_killed() -> ! {
+    // Not a panic: no hook runs and nothing is printed.
+    std::panic::resume_unwind(Box::new(Killed))
+}
+
+/// Parks the calling coroutine until it is unparked (true) or the deadline has passed (false).
+///
+/// It may return true for no reason: look at what you wait for, again. Whoever is to unpark it must
+/// have got its [`Unparker`] before this call, and must change what is waited for before it unparks.
+///
+/// Unwinds if the coroutine has been killed.
+#[inline]
+#[track_caller]
+pub(crate) fn park(reason: Reason, deadline: Option<Deadline>) -> bool {
+    match hub::hub().park(reason, deadline.map(|deadline| deadline.0)) {
+        Woken::Unparked => true,
+        Woken::TimedOut => false,
+        Woken::Killed => unwind_killed(),
+    }
+}
+
+/// Waits for the end of a coroutine and returns its result.
+///
+/// Unwinds if the caller has been killed.
+#[inline]
+#[track_caller]
+pub(crate) fn join<T>(joiner: Joiner<T>) -> Outcome<T> {
+    match joiner.wait(None) {
+        Ok(()) | Err(Woken::Unparked | Woken::TimedOut) => joiner.take(),
+        Err(Woken::Killed) => {
+            drop(joiner);
+            unwind_killed()
+        }
+    }
+}
+
+/// Lets every other runnable coroutine run once. Due timers and I/O get their turn at least every
+/// [`Settings::poll_interval`] switches.
+///
+/// Unwinds if the coroutine has been killed.
+#[inline(always)]
+pub(crate) fn yield_now() {
+    let hub = hub::hub();
+    hub.yield_now();
+    if hub.kill_is_due() {
+        unwind_killed();
+    }
+}
+
+/// Sleeps until the deadline (`None`: for ever).
+///
+/// Unwinds if the coroutine has been killed.
+#[track_caller]
+pub(crate) fn sleep(deadline: Option<Deadline>) {
+    if hub::hub().is_unwinding() {
+        // A destructor during unwinding must not switch: another coroutine would see a panicking
+        // thread and poison its locks.
+        loop {
+            let left = deadline.map_or(u64::MAX, |deadline| deadline.0.saturating_sub(sys::now()));
+            if left == 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_nanos(left));
+        }
+    }
+    while park(Reason::Sleep, deadline) {}
+}
+
+/// The calling coroutine.
+pub(crate) fn current() -> TaskArc {
+    hub::hub().current_arc()
+}
+
+/// The calling thread's hub, for other threads: what [`spawn_on`] takes.
+pub(crate) fn identity() -> (&'static Remote, u64) {
+    hub::hub().identity()
+}
+
+/// An identity for a new I/O source.
+#[inline]
+pub(crate) fn source_id() -> SourceId {
+    hub::hub().next_id()
+}
+
+/// Whether an I/O operation is worth trying. `false` only if it would certainly have to wait.
+#[inline]
+pub(crate) fn may_be_ready(fd: RawFd, id: SourceId, direction: Direction) -> bool {
+    hub::hub().may_be_ready(fd, id, direction)
+}
+
+/// To be told after an I/O operation that succeeded, before anything else is done: `short` if a read
+/// of a stream gave less than was asked for, which means that nothing is left.
+///
+/// A coroutine whose I/O is always ready lets others run here, once in a while.
+#[inline]
+pub(crate) fn io_done(fd: RawFd, id: SourceId, short: bool) {
+    let hub = hub::hub();
+    if short {
+        hub.short_read(fd, id);
+    }
+    hub.charge();
+}
+
+/// Waits until a descriptor may be ready. `Ok(false)` says that the deadline has passed.
+///
+/// To be called after an operation gave `EAGAIN`, or when [`may_be_ready`] says no. The source
+/// remembers in `hubs` where it is registered, for [`forget_source`].
+///
+/// Unwinds if the coroutine has been killed.
+///
+/// # Errors
+/// What epoll_create1(2) or epoll_ctl(2) says.
+#[track_caller]
+pub(crate) fn wait_fd(
+    fd: RawFd,
+    id: SourceId,
+    direction: Direction,
+    deadline: Option<Deadline>,
+    hubs: &AtomicU64,
+) -> io::Result<bool> {
+    let hub = hub::hub();
+    let bit = life::hub_bit(hub.remote().index());
+    if hubs.load(Ordering::Relaxed) & bit == 0 {
+        hubs.fetch_or(bit, Ordering::Relaxed);
+    }
+    let woken = hub.wait_fd(fd, id, direction, deadline.map(|deadline| deadline.0))?;
+    match woken {
+        Woken::Unparked => Ok(true),
+        Woken::TimedOut => Ok(false),
+        Woken::Killed => unwind_killed(),
+    }
+}
+
+/// Stops watching the descriptor of a source that is about to close it.
+#[inline]
+pub(crate) fn forget_source(fd: RawFd, id: SourceId, hubs: u64) {
+    if hubs != 0 {
+        life::forget_source(fd, id, hubs);
+    }
+}
+
+/// Wakes everybody who waits for the descriptor, on every hub, and lets the next user of its number
+/// start anew.
+pub(crate) fn close_source(fd: RawFd, hubs: u64) {
+    life::close_source(fd, hubs);
+}
+
+/// Whether the descriptor is ready in this moment.
+///
+/// # Errors
+/// What poll(2) says.
+pub(crate) fn is_ready(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<bool> {
+    use std::os::fd::AsRawFd;
+    let events = match direction {
+        Direction::Read => libc::POLLIN,
+        Direction::Write => libc::POLLOUT,
+    };
+    sys::poll_blocking(fd.as_raw_fd(), events, Some(0))
+}
+
+/// Counters of the calling thread's hub.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HubStats {
+    pub(crate) switches: u64,
+    pub(crate) spawned: u64,
+    pub(crate) polls: u64,
+    pub(crate) events: u64,
+    pub(crate) remote_wakes: u64,
+    pub(crate) live: usize,
+    pub(crate) queued: usize,
+    pub(crate) timers: usize,
+}
+
+pub(crate) fn hub_stats() -> HubStats {
+    hub::hub().stats()
+}
+
+#[cfg(test)]
+mod tests;

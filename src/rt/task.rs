@@ -1,0 +1,456 @@
+//! What the hub knows of one coroutine, and how any thread may wake it.
+//!
+//! A [`Task`] has a shared half, which any thread may use, and a local half, which belongs to the
+//! hub's thread alone. Every state of the scheduler is in the local half: it has no atomics, no locks
+//! and no races. Other threads reach it only by a message to the hub's inbox.
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::coroutine::{Coroutine, Suspender};
+use super::remote::{Doorbell, Inbox, Ring};
+use super::sys::{self, Epoll};
+use super::timers::TimerKey;
+use super::wait::WaitQueue;
+
+/// A task by address, without ownership. Valid until the task has finished, and for ever if it is
+/// abandoned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TaskRef(NonNull<Task>);
+
+impl TaskRef {
+    /// # Safety
+    /// The task must not have finished (or somebody else must keep it alive for `'a`).
+    #[inline]
+    pub(crate) unsafe fn get<'a>(self) -> &'a Task {
+        // SAFETY: alive by contract.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// # Safety
+    /// As for [`get`](Self::get).
+    #[inline]
+    pub(crate) unsafe fn to_arc(self) -> TaskArc {
+        // SAFETY: alive by contract.
+        unsafe { self.0.as_ref() }.refs.fetch_add(1, Ordering::Relaxed);
+        TaskArc(self.0)
+    }
+
+    /// Takes over the reference that [`TaskArc::into_ref`] gave up.
+    ///
+    /// # Safety
+    /// To be called once for each `into_ref`.
+    #[inline]
+    pub(super) unsafe fn into_arc(self) -> TaskArc {
+        TaskArc(self.0)
+    }
+}
+
+/// Shared ownership of a task, as `Arc` has it. It is hand-made for three things that `Arc` cannot do:
+/// the result of any type lies in the same allocation, a task begins with two owners at no cost, and
+/// the last owner needs no atomic write to find out that it is the last.
+pub(crate) struct TaskArc(NonNull<Task>);
+
+// SAFETY: a `Task` is Send and Sync, and its count is atomic. What lies behind it, the result, is
+// removed before the last owner goes (see `spawn.rs`).
+unsafe impl Send for TaskArc {}
+// SAFETY: as above.
+unsafe impl Sync for TaskArc {}
+
+impl TaskArc {
+    /// Owns a new allocation that begins with `task`, whose count must include this owner.
+    ///
+    /// # Safety
+    /// `task` must be the first field of a `repr(C)` struct that `free` deallocates.
+    pub(super) unsafe fn from_new(task: NonNull<Task>) -> TaskArc {
+        TaskArc(task)
+    }
+
+    #[inline]
+    pub(crate) fn as_ref(&self) -> TaskRef {
+        TaskRef(self.0)
+    }
+
+    /// The address of the allocation, good for all of it and not only for the task.
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut Task {
+        self.0.as_ptr()
+    }
+
+    /// Gives the reference up without counting down; [`TaskRef::into_arc`] takes it back.
+    pub(super) fn into_ref(self) -> TaskRef {
+        TaskRef(ManuallyDrop::new(self).0)
+    }
+}
+
+impl Deref for TaskArc {
+    type Target = Task;
+
+    #[inline]
+    fn deref(&self) -> &Task {
+        // SAFETY: alive as long as one owner is.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for TaskArc {
+    #[inline]
+    fn clone(&self) -> TaskArc {
+        // SAFETY: `self` is an owner.
+        unsafe { self.as_ref().to_arc() }
+    }
+}
+
+impl Drop for TaskArc {
+    #[inline]
+    fn drop(&mut self) {
+        // Acquire: what the other owners did comes before the deallocation. A count of one cannot
+        // grow, since only an owner can clone.
+        if self.refs.load(Ordering::Acquire) == 1
+            || self.refs.fetch_sub(1, Ordering::AcqRel) == 1
+        {
+            let free = self.free;
+            // SAFETY: we were the last owner, and `free` fits the allocation (see `from_new`).
+            unsafe { free(self.0) };
+        }
+    }
+}
+
+/// Where a task is in its life.
+///
+/// ```text
+///            spawn            pop              return
+///   (New) ----------> Queued -----> Running ---------> Done
+///                       ^ ^           | |
+///                       | +-----------+ | park
+///                       |    yield      v
+///                       +----------- Parked
+///                            wake
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// In the run queue, exactly once.
+    Queued,
+    /// The hub's current task. Not in the run queue.
+    Running,
+    /// Not in the run queue; a wake will put it there.
+    Parked,
+    /// Finished. Nothing refers to it but handles.
+    Done,
+}
+
+/// Why a park has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub(crate) enum Woken {
+    /// Somebody woke it; maybe for a reason that no longer holds. Look again.
+    Unparked,
+    /// The deadline has passed.
+    TimedOut,
+    /// It has been killed and is to unwind.
+    Killed,
+}
+
+/// What a parked coroutine waits for, for people to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reason {
+    Park,
+    Sleep,
+    Join(u64),
+    Read(i32),
+    Write(i32),
+    Shutdown,
+}
+
+/// The hub's own notes on a task. Only the hub's thread touches them.
+pub(crate) struct Local {
+    pub(super) state: Cell<State>,
+    pub(super) woken: Cell<Woken>,
+    pub(super) coroutine: UnsafeCell<Option<Coroutine<(), (), ()>>>,
+    pub(super) suspender: Cell<Option<Suspender<(), ()>>>,
+    /// When the current park ends by itself; `u64::MAX` for never.
+    pub(super) deadline: Cell<u64>,
+    /// The task's one entry among the timers, and when it fires: at the deadline or earlier. It stays
+    /// there after a wake, since most deadlines are set again before they are reached.
+    pub(super) timer: Cell<Option<(TimerKey, u64)>>,
+    pub(super) reason: Cell<Reason>,
+    pub(super) location: Cell<&'static Location<'static>>,
+    /// Place in the hub's table.
+    pub(super) key: Cell<usize>,
+    /// A coroutine of the same hub that joins this one.
+    pub(super) joiner: Cell<Option<TaskRef>>,
+    /// While above zero, a kill waits.
+    pub(super) shields: Cell<u32>,
+    /// How often a kill has been delivered. More than once means that it was swallowed.
+    pub(super) kills_delivered: Cell<u32>,
+}
+
+/// The end of a task, as its handle sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exit {
+    Running,
+    /// Still running, and nobody will ask for the result.
+    Detached,
+    /// It has ended; its result, if it came to one, has been delivered.
+    Done,
+}
+
+pub(crate) struct Task {
+    refs: AtomicUsize,
+    /// Deallocates the task and what lies behind it.
+    free: unsafe fn(NonNull<Task>),
+    id: u64,
+    name: Option<Box<str>>,
+    remote: &'static Remote,
+    /// The hub that `remote` belonged to when the task was made.
+    hub_id: u64,
+    /// thread::park's token.
+    token: AtomicBool,
+    /// A wake for this task is in the hub's inbox: no second one is needed.
+    wake_sent: AtomicBool,
+    kill: AtomicBool,
+    pub(super) exit: WaitQueue<Exit>,
+    /// `exit` is `Done`, for those who only look.
+    exited: AtomicBool,
+    local: Local,
+}
+
+// SAFETY: `local` is the only part that is not Sync. It is reached by `Task::local`, whose contract
+// is to be on the hub's thread, and by nothing else. It has no destructor that matters to a thread:
+// when the last owner goes, on whatever thread, `coroutine` is empty (the hub takes it out when the
+// task finishes, and keeps its ownership for ever if the task is abandoned).
+unsafe impl Sync for Task {}
+// SAFETY: as above.
+unsafe impl Send for Task {}
+
+impl Task {
+    /// A task with `owners` owners, to be put at the head of an allocation that `free` deallocates.
+    #[inline]
+    #[track_caller]
+    pub(super) fn new(
+        owners: usize,
+        free: unsafe fn(NonNull<Task>),
+        id: u64,
+        name: Option<Box<str>>,
+        (remote, hub_id): (&'static Remote, u64),
+    ) -> Task {
+        Task {
+            refs: AtomicUsize::new(owners),
+            free,
+            id,
+            name,
+            remote,
+            hub_id,
+            token: AtomicBool::new(false),
+            wake_sent: AtomicBool::new(false),
+            kill: AtomicBool::new(false),
+            exit: WaitQueue::new(Exit::Running),
+            exited: AtomicBool::new(false),
+            local: Local {
+                state: Cell::new(State::Queued),
+                woken: Cell::new(Woken::Unparked),
+                coroutine: UnsafeCell::new(None),
+                suspender: Cell::new(None),
+                deadline: Cell::new(u64::MAX),
+                timer: Cell::new(None),
+                reason: Cell::new(Reason::Park),
+                location: Cell::new(Location::caller()),
+                key: Cell::new(usize::MAX),
+                joiner: Cell::new(None),
+                shields: Cell::new(0),
+                kills_delivered: Cell::new(0),
+            },
+        }
+    }
+
+    /// A task without a coroutine, for a thread's own stack.
+    pub(super) fn new_main(id: u64, name: Option<Box<str>>, hub: (&'static Remote, u64)) -> TaskArc {
+        unsafe fn free(task: NonNull<Task>) {
+            // SAFETY: allocated as a `Box<Task>` below.
+            drop(unsafe { Box::from_raw(task.as_ptr()) });
+        }
+        let task = Box::new(Task::new(1, free, id, name, hub));
+        task.local.state.set(State::Running);
+        // SAFETY: `free` fits the allocation, and the count of one is this owner.
+        unsafe { TaskArc::from_new(NonNull::from(Box::leak(task))) }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Whether the task belongs to the hub with this id.
+    #[inline]
+    pub(super) fn belongs_to(&self, hub_id: u64) -> bool {
+        self.hub_id == hub_id
+    }
+
+    /// # Safety
+    /// The caller must be on the thread of the task's hub.
+    #[inline]
+    pub(super) unsafe fn local(&self) -> &Local {
+        &self.local
+    }
+
+    #[inline]
+    pub(super) fn kill_requested(&self) -> bool {
+        self.kill.load(Ordering::Relaxed)
+    }
+
+    /// Marks the task as killed. It must be woken after that.
+    pub(super) fn request_kill(&self) {
+        self.kill.store(true, Ordering::Release);
+    }
+
+    /// Makes the token of `thread::park` available.
+    pub(crate) fn set_token(&self) {
+        self.token.store(true, Ordering::Release);
+    }
+
+    /// Uses up the token of `thread::park`, if there is one.
+    pub(crate) fn take_token(&self) -> bool {
+        self.token.load(Ordering::Relaxed) && self.token.swap(false, Ordering::Acquire)
+    }
+
+    /// Whether the task has ended and its result, if any, been delivered.
+    #[inline]
+    pub(super) fn has_exited(&self) -> bool {
+        self.exited.load(Ordering::Acquire)
+    }
+
+    /// Announces the end, under the lock of `exit`, to everybody who joins. `deliver` is told whether
+    /// anybody will ask for the result.
+    ///
+    /// # Safety
+    /// The caller must be on the thread of the task's hub.
+    #[inline]
+    pub(super) unsafe fn announce_exit(&self, deliver: impl FnOnce(bool)) -> Option<TaskRef> {
+        self.exit.update_and_wake_all(|exit| {
+            deliver(*exit == Exit::Running);
+            *exit = Exit::Done;
+            self.exited.store(true, Ordering::Release);
+        });
+        self.local.joiner.take()
+    }
+
+    /// Asks the task's hub to wake it. For threads other than the hub's.
+    pub(super) fn wake_remotely(task: TaskArc) {
+        // Acquire and release, here and in `wake_received`: whatever was written before a wake that is
+        // coalesced into an earlier one is visible to the task that the earlier one wakes.
+        if !task.wake_sent.swap(true, Ordering::AcqRel) {
+            let remote = task.remote;
+            // An ended hub has no use for it.
+            let _ = remote.send(Message::Wake(task));
+        }
+    }
+
+    /// The hub has taken the wake out of its inbox and is about to act on it.
+    pub(super) fn wake_received(&self) {
+        // A swap and not a store: it must come after the swap of whoever saw `true`.
+        self.wake_sent.swap(false, Ordering::AcqRel);
+    }
+}
+
+/// What other threads ask of a hub.
+pub(crate) enum Message {
+    Wake(TaskArc),
+    /// A new task, its body, and the size of its stack (0: the hub's default).
+    Spawn(TaskArc, Box<dyn FnOnce() + Send>, usize),
+    /// The descriptor is being closed: wake those who wait for it.
+    Close(RawFd),
+}
+
+/// The half of a hub that other threads may use.
+///
+/// It is never freed: when its hub ends it serves the next one. So a task needs no counted reference to
+/// it, and no thread ever signals a descriptor that means something else by then. A process has as
+/// many as it ever had hubs at the same time.
+pub(crate) struct Remote {
+    inbox: Inbox<Message>,
+    bell: Doorbell,
+    /// The hub's epoll instance and the eventfd that interrupts it, once a hub has needed them.
+    fds: OnceLock<WakeFds>,
+    /// The id of the hub that it serves; 0 for none.
+    hub_id: AtomicU64,
+    /// Its number among all.
+    index: u32,
+}
+
+pub(super) struct WakeFds {
+    pub(super) epoll: Arc<Epoll>,
+    pub(super) eventfd: OwnedFd,
+}
+
+impl Remote {
+    pub(super) fn new(index: u32, hub_id: u64) -> Remote {
+        Remote {
+            inbox: Inbox::new(),
+            bell: Doorbell::new(),
+            fds: OnceLock::new(),
+            hub_id: AtomicU64::new(hub_id),
+            index,
+        }
+    }
+
+    /// The id of the hub that it serves; 0 for none.
+    pub(crate) fn hub_id(&self) -> u64 {
+        self.hub_id.load(Ordering::Acquire)
+    }
+
+    /// Ends its service to a hub. Refuses messages from now on; those that are there go to `left`.
+    pub(super) fn retire(&self, left: &mut Vec<Message>) {
+        self.hub_id.store(0, Ordering::Release);
+        self.inbox.close(left);
+    }
+
+    /// Serves another hub. Only for one that has retired.
+    pub(super) fn reuse(&self, hub_id: u64) {
+        self.hub_id.store(hub_id, Ordering::Release);
+        self.bell.wake_up();
+        self.inbox.reopen();
+    }
+
+    /// Puts a message into the inbox and wakes the hub if it sleeps.
+    ///
+    /// # Errors
+    /// Gives the message back if the hub's thread has ended.
+    pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
+        self.inbox.push(message)?;
+        match self.bell.ring() {
+            Ring::Nothing => {}
+            Ring::Futex => sys::futex_wake(self.bell.futex().0),
+            Ring::EventFd => {
+                if let Some(fds) = self.fds.get() {
+                    sys::eventfd_signal(fds.eventfd.as_raw_fd());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(super) fn inbox(&self) -> &Inbox<Message> {
+        &self.inbox
+    }
+
+    pub(super) fn bell(&self) -> &Doorbell {
+        &self.bell
+    }
+
+    pub(super) fn fds(&self) -> &OnceLock<WakeFds> {
+        &self.fds
+    }
+}

@@ -1,0 +1,360 @@
+//! Every example runs, does what it says, and ends as it should.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long any one thing may take on a busy machine, without optimization. What takes longer
+/// hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// An example that runs in a process of its own, and is killed if it does not end in time.
+struct Example {
+    name: &'static str,
+    child: Child,
+    /// Lines of standard output and error, in the order in which they came.
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Example {
+    fn start(name: &'static str, arguments: &[&str]) -> Example {
+        let mut command = Command::new(path(name));
+        command.args(arguments);
+        Example::run(name, command)
+    }
+
+    /// Starts an example in a shell that has set a limit.
+    fn start_limited(name: &'static str, limit: &str, arguments: &str) -> Example {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit {limit} && exec \"$0\" {arguments}")).arg(path(name));
+        Example::run(name, command)
+    }
+
+    fn run(name: &'static str, mut command: Command) -> Example {
+        assert!(path(name).exists(), "`cargo build --examples` builds what this test runs");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        for stream in [
+            Box::new(child.stdout.take().unwrap()) as Box<dyn Read + Send>,
+            Box::new(child.stderr.take().unwrap()),
+        ] {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let _ = sender.send(line);
+                }
+            });
+        }
+        Example { name, child, lines, seen: Vec::new() }
+    }
+
+    /// Starts an example that serves, and waits until it does.
+    fn serve(name: &'static str, arguments: &[&str]) -> (Example, SocketAddr) {
+        let mut example = Example::start(name, &[&["--addr", "127.0.0.1:0"], arguments].concat());
+        let line = example.line_with("listening on ");
+        let (_, address) = line.split_once("listening on ").unwrap();
+        (example, address.trim().parse().unwrap())
+    }
+
+    /// The next line that contains `part`.
+    fn line_with(&mut self, part: &str) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(part) {
+                        return line;
+                    }
+                }
+                Err(reason) => self.fail(&format!("no line with {part:?} ({reason})")),
+            }
+        }
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        // SAFETY: the process is our child and was not waited for, so the id is still its own.
+        let result = unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
+
+    fn limit_open_files(&self, count: u64) {
+        let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+        let process = self.child.id() as libc::pid_t;
+        let none = std::ptr::null_mut();
+        // SAFETY: the process is our child and was not waited for; the kernel reads a valid rlimit
+        // and writes nothing.
+        let result = unsafe { libc::prlimit(process, libc::RLIMIT_NOFILE, &limit, none) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
+
+    /// Waits for the end; gives the exit status and everything that was printed.
+    fn finish(mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => self.fail("does not end"),
+            }
+        }
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status, self.seen.join("\n"));
+            }
+            if Instant::now() > deadline {
+                self.fail("does not exit");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the end, which must be a good one; gives everything that was printed.
+    fn succeed(self) -> String {
+        let name = self.name;
+        let (status, output) = self.finish();
+        assert!(status.success(), "{name} ended with {status}:\n{output}");
+        output
+    }
+
+    fn fail(&mut self, what: &str) -> ! {
+        panic!("{}: {what}; it printed:\n{}", self.name, self.seen.join("\n"))
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Cargo puts examples beside the directory with the test programs.
+fn path(example: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(example)
+}
+
+fn connect(server: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&server, DEADLINE).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+fn exchange(stream: &mut TcpStream, message: &[u8]) -> io::Result<Vec<u8>> {
+    stream.write_all(message)?;
+    let mut reply = vec![0; message.len()];
+    stream.read_exact(&mut reply)?;
+    Ok(reply)
+}
+
+/// The row of `c10k`'s table that belongs to `server`.
+fn row<'a>(table: &'a str, server: &str) -> Vec<&'a str> {
+    let row = table.lines().find_map(|line| line.strip_prefix(server)?.strip_prefix("  "));
+    row.unwrap_or_else(|| panic!("no row for {server} in:\n{table}")).split_whitespace().collect()
+}
+
+#[test]
+fn hello_interleaves_two_sleepers() {
+    let output = Example::start("hello", &[]).succeed();
+    assert!(output.starts_with("hello from a coroutine\ntick 1\n    tock 1\n"), "{output}");
+    assert!(output.ends_with("6 lines, from two coroutines on one thread"), "{output}");
+}
+
+#[test]
+fn c10k_compares_both_servers_and_verifies_every_byte() {
+    let output = Example::start("c10k", &["--connections", "200", "--seconds", "1"]).succeed();
+    for server in ["greenling", "thread per connection"] {
+        // held, requests/s, p50 ms, p99 ms, memory KB, CPU µs, errors, verified MB
+        let row = row(&output, server);
+        assert_eq!(row[0], "200", "connections held\n{output}");
+        assert!(row[1].parse::<f64>().unwrap() > 0.0, "requests per second\n{output}");
+        assert!(row[6].parse::<f64>().unwrap() > 0.0, "memory per connection\n{output}");
+        assert!(row[8].parse::<f64>().unwrap() > 0.0, "CPU per request\n{output}");
+        assert_eq!(row[10], "0", "errors\n{output}");
+    }
+}
+
+#[test]
+fn c10k_takes_messages_longer_than_the_servers_buffer() {
+    let output = Example::start(
+        "c10k",
+        &["--connections=20", "--seconds=1", "--message-size=65536", "--only=greenling"],
+    )
+    .succeed();
+    assert_eq!(row(&output, "greenling")[10], "0", "errors\n{output}");
+    assert!(!output.contains("thread per connection"), "{output}");
+}
+
+#[test]
+fn c10k_says_when_it_may_not_open_enough_files() {
+    let arguments = "--connections 2000 --seconds 1";
+    let output = Example::start_limited("c10k", "-n 128", arguments).succeed();
+    let held = row(&output, "greenling")[0];
+    // A privileged process may raise even the hard limit that was set, and then holds them all.
+    if held != "2000" {
+        assert_eq!(held, "64", "connections held\n{output}");
+        assert!(output.contains("64 connections instead of 2000"), "{output}");
+    }
+}
+
+#[test]
+fn million_wakes_all_it_put_to_sleep() {
+    let output = Example::start("million", &["--count", "2000"]).succeed();
+    assert!(output.contains("coroutines asleep       2000"), "{output}");
+}
+
+#[test]
+fn million_goes_on_with_what_a_limit_allows() {
+    // The address space holds some of these stacks of 1 MiB, but not all.
+    let arguments = "--count 100000 --stack-size 1048576";
+    let output = Example::start_limited("million", "-v 4000000", arguments).succeed();
+    assert!(output.contains("There is a limit at "), "{output}");
+}
+
+#[test]
+fn echo_server_answers_in_upper_case_and_leaves_other_bytes_alone() {
+    let (server, address) = Example::serve("echo_server", &[]);
+    let mut stream = connect(address);
+    let message = "Grüße, 世界! [az] {AZ}".as_bytes();
+    let expected = "GRüßE, 世界! [AZ] {AZ}".as_bytes();
+    assert_eq!(exchange(&mut stream, message).unwrap(), expected);
+
+    let every_byte: Vec<u8> = (0..=255).cycle().take(20_000).collect();
+    assert_eq!(exchange(&mut stream, &every_byte).unwrap(), every_byte.to_ascii_uppercase());
+    drop(server);
+}
+
+#[test]
+fn echo_server_answers_all_that_came_before_a_half_close() {
+    let (_server, address) = Example::serve("echo_server", &[]);
+    let mut stream = connect(address);
+    let message = vec![b'x'; 100_000];
+    let mut writer = stream.try_clone().unwrap();
+    let writer = thread::spawn(move || {
+        writer.write_all(&message).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).unwrap();
+    writer.join().unwrap();
+    assert_eq!(reply.len(), 100_000);
+    assert!(reply.iter().all(|&byte| byte == b'X'));
+}
+
+#[test]
+fn echo_server_serves_no_more_clients_than_it_may() {
+    let (_server, address) = Example::serve("echo_server", &["--max-clients", "2"]);
+    let (mut first, mut second) = (connect(address), connect(address));
+    assert_eq!(exchange(&mut first, b"one").unwrap(), b"ONE");
+    assert_eq!(exchange(&mut second, b"two").unwrap(), b"TWO");
+
+    // The third is in the backlog: connected, but nobody answers it.
+    let mut third = connect(address);
+    third.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let error = exchange(&mut third, b"three").unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+
+    drop(first);
+    third.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut reply = [0; 5];
+    third.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"THREE");
+    assert_eq!(exchange(&mut second, b"still here").unwrap(), b"STILL HERE");
+}
+
+#[test]
+fn echo_server_dismisses_idle_clients_only() {
+    let (_server, address) = Example::serve("echo_server", &["--idle-timeout", "1"]);
+    let (mut idle, mut busy) = (connect(address), connect(address));
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(2500) {
+        assert_eq!(exchange(&mut busy, b"ping").unwrap(), b"PING");
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(idle.read(&mut [0; 1]).unwrap(), 0, "the server has closed the connection");
+}
+
+#[test]
+fn echo_server_waits_when_descriptors_run_out_and_then_goes_on() {
+    let (mut server, address) = Example::serve("echo_server", &[]);
+    // Taken away behind its back, since it would serve fewer clients if it knew.
+    server.limit_open_files(16);
+    let mut streams: Vec<_> = (0..16).map(|_| connect(address)).collect();
+    server.line_with("accepting again in 10ms");
+    server.line_with("accepting again in 20ms");
+
+    // Each client that leaves lets one of those in that wait, until all have been served.
+    for mut stream in streams.drain(..) {
+        assert_eq!(exchange(&mut stream, b"my turn").unwrap(), b"MY TURN");
+    }
+    server.signal(libc::SIGTERM);
+    let output = server.succeed();
+    assert!(output.contains("served 16 clients, 112 bytes"), "{output}");
+}
+
+#[test]
+fn echo_server_ends_cleanly_on_sigterm_and_sigint() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let (server, address) = Example::serve("echo_server", &[]);
+        let mut stream = connect(address);
+        assert_eq!(exchange(&mut stream, b"still open").unwrap(), b"STILL OPEN");
+        server.signal(signal);
+        let output = server.succeed();
+        assert!(output.contains("served 1 clients, 10 bytes"), "{output}");
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0, "the connection is closed");
+    }
+}
+
+#[test]
+fn load_client_verifies_all_replies_of_the_echo_server() {
+    let (server, address) = Example::serve("echo_server", &[]);
+    let address = address.to_string();
+    let arguments = ["--addr", &address, "--clients", "100", "--requests", "20"];
+    let output = Example::start("load_client", &arguments).succeed();
+    assert!(output.contains("requests answered  2000 of 2000"), "{output}");
+    assert!(output.contains("mismatches         0"), "{output}");
+
+    server.signal(libc::SIGTERM);
+    let output = server.succeed();
+    assert!(output.contains("served 100 clients, 128000 bytes"), "{output}");
+}
+
+#[test]
+fn load_client_notices_a_server_that_answers_wrongly() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // It echoes, but not in upper case.
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || io::copy(&mut stream.try_clone().unwrap(), &mut stream));
+        }
+    });
+    let arguments = ["--addr", &address, "--clients", "3", "--requests", "10"];
+    let (status, output) = Example::start("load_client", &arguments).finish();
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("mismatches         3"), "{output}");
+}
+
+#[test]
+fn load_client_fails_when_nobody_listens() {
+    // The port was free a moment ago, and nobody listens on it now.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = address.to_string();
+    let arguments = ["--addr", &address, "--clients", "3"];
+    let (status, output) = Example::start("load_client", &arguments).finish();
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("3 × Connection refused"), "{output}");
+}
