@@ -27,10 +27,7 @@ pub(super) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
 }
 
 /// As [`recv`], into several buffers.
-pub(super) fn recv_vectored(
-    fd: BorrowedFd<'_>,
-    bufs: &mut [IoSliceMut<'_>],
-) -> io::Result<usize> {
+pub(super) fn recv_vectored(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     let mut message = message(bufs.as_mut_ptr().cast(), bufs.len());
     // SAFETY: `IoSliceMut` is an iovec by std's guarantee. The kernel writes to the buffers only, at most
     // their lengths; the message has no room for an address or control data.
@@ -109,12 +106,8 @@ pub(super) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut len = size_of_val(&name) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `name`, which has as many.
-    let accepted = syscall!(accept4(
-        fd.as_raw_fd(),
-        name.as_mut_ptr().cast(),
-        &mut len,
-        libc::SOCK_CLOEXEC
-    ))?;
+    let accepted =
+        syscall!(accept4(fd.as_raw_fd(), name.as_mut_ptr().cast(), &mut len, libc::SOCK_CLOEXEC))?;
     // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
     let accepted = unsafe { OwnedFd::from_raw_fd(accepted) };
     // SAFETY: it was zeroed, which is valid for it, and the kernel may have written plain data.

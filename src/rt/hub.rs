@@ -6,9 +6,9 @@
 //!
 //! All state is the thread's own. Other threads send messages (see `remote.rs`).
 
-use std::cell::{Cell, RefCell, UnsafeCell};
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::Location;
 use std::ptr;
@@ -19,41 +19,60 @@ use slab::Slab;
 use super::coroutine::Step;
 use super::life;
 use super::reactor::{Direction, Enlisted, Reactor, SourceId};
+use super::spawn;
+use super::stack::Reservation;
 use super::sys::{self, Epoll};
 use super::task::{Message, Reason, Remote, State, Task, TaskArc, TaskRef, WakeFds, Woken};
 use super::timers::{Expired, Timers};
 
-/// Runnable tasks, first in first out.
-struct RunQueue(UnsafeCell<VecDeque<TaskRef>>);
+/// Runnable tasks, first in first out: a list that is linked through the tasks themselves.
+///
+/// It never allocates, and an element costs a few instructions, which is what a switch is made of.
+/// The tasks at both ends are in the cache anyway: one is about to run, one has just run or been woken.
+struct RunQueue {
+    head: Cell<Option<TaskRef>>,
+    /// Meaningless while `head` is `None`.
+    tail: Cell<TaskRef>,
+}
 
 impl RunQueue {
     #[inline(always)]
     fn push(&self, task: TaskRef) {
-        // SAFETY: not Sync, so this is the only thread; no reference to the deque outlives a method
-        // here, and none of them calls out.
-        unsafe { &mut *self.0.get() }.push_back(task);
+        // SAFETY: what is in the queue or being pushed has not finished, and this is its hub's thread.
+        let (next, last) = unsafe { (&task.get().local().next, &self.tail.get().get().local().next) };
+        next.set(None);
+        match self.head.get() {
+            None => self.head.set(Some(task)),
+            Some(_) => last.set(Some(task)),
+        }
+        self.tail.set(task);
     }
 
-    #[inline]
+    #[inline(always)]
     fn pop(&self) -> Option<TaskRef> {
+        let task = self.head.get()?;
         // SAFETY: as in `push`.
-        unsafe { &mut *self.0.get() }.pop_front()
+        let next = unsafe { task.get().local() }.next.get();
+        if let Some(next) = next {
+            next.prefetch();
+        }
+        self.head.set(next);
+        Some(task)
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_empty(&self) -> bool {
-        // SAFETY: as in `push`.
-        unsafe { &*self.0.get() }.is_empty()
+        self.head.get().is_none()
     }
 
     fn len(&self) -> usize {
         // SAFETY: as in `push`.
-        unsafe { &*self.0.get() }.len()
+        let next = |task: &TaskRef| unsafe { task.get().local() }.next.get();
+        std::iter::successors(self.head.get(), next).count()
     }
 
     fn clear(&self) {
-        // SAFETY: as in `push`.
-        unsafe { &mut *self.0.get() }.clear();
+        self.head.set(None);
     }
 }
 
@@ -78,8 +97,8 @@ pub(crate) struct Hub {
     run: RunQueue,
     /// Switches left before I/O, timers and other threads get a look, however full the run queue.
     countdown: Cell<u32>,
-    /// I/O operations that the current task may do before it has to let others run.
-    budget: Cell<u32>,
+    /// How many I/O operations a task has done without waiting, and which one.
+    charged: Cell<(u32, TaskRef)>,
     /// Tasks that are suspended in the middle of unwinding. std counts panics by thread, so while
     /// this is above zero `std::thread::panicking` says nothing about the current task.
     unwinding: Cell<u32>,
@@ -154,9 +173,9 @@ impl Hub {
         let main_ref = main.as_ref();
         Hub {
             current: Cell::new(main_ref),
-            run: RunQueue(UnsafeCell::new(VecDeque::new())),
+            run: RunQueue { head: Cell::new(None), tail: Cell::new(main_ref) },
             countdown: Cell::new(settings.poll_interval),
-            budget: Cell::new(settings.io_budget),
+            charged: Cell::new((0, main_ref)),
             unwinding: Cell::new(0),
             main_ref,
             tasks: RefCell::new(Slab::new()),
@@ -225,6 +244,7 @@ impl Hub {
         local.state.set(State::Parked);
         self.suspend(current);
         local.deadline.set(u64::MAX);
+        self.charged.set((0, current));
         let woken = local.woken.get();
         if task.kill_requested() && woken == Woken::Unparked && self.deliver_kill(task) {
             return Woken::Killed;
@@ -252,22 +272,29 @@ impl Hub {
     /// Leaves the current task until the loop comes back to it. Its state says when that will be.
     #[inline(always)]
     fn suspend(&self, current: TaskRef) {
-        let unwinding = self.is_unwinding();
-        if unwinding {
-            self.unwinding.set(self.unwinding.get() + 1);
+        if std::thread::panicking() {
+            return self.suspend_unwinding(current);
         }
-        if current == self.main_ref {
-            self.drive();
-        } else {
-            // SAFETY: the running task is alive and this is its hub's thread.
-            let suspender = unsafe { current.get().local() }.suspender.get();
-            let suspender = suspender.expect("a running coroutine has a suspender");
+        self.switch_away(current);
+    }
+
+    /// As `suspend`, where a panic is on its way through this thread: maybe the current task's own.
+    #[cold]
+    fn suspend_unwinding(&self, current: TaskRef) {
+        let own = u32::from(self.is_unwinding());
+        self.unwinding.set(self.unwinding.get() + own);
+        self.switch_away(current);
+        self.unwinding.set(self.unwinding.get() - own);
+    }
+
+    #[inline(always)]
+    fn switch_away(&self, current: TaskRef) {
+        // SAFETY: the running task is alive and this is its hub's thread.
+        match unsafe { current.get().local() }.suspender.get() {
             // SAFETY: the current coroutine has not finished, and we run on its stack or on one nested
             // in it: only the loop changes `current`, and it does so as it resumes.
-            unsafe { suspender.suspend(()) };
-        }
-        if unwinding {
-            self.unwinding.set(self.unwinding.get() - 1);
+            Some(suspender) => unsafe { suspender.suspend(()) },
+            None => self.drive(), // main
         }
     }
 
@@ -281,35 +308,39 @@ impl Hub {
     /// Lets every other runnable task run before the current one goes on.
     #[inline(always)]
     pub(crate) fn yield_now(&self) {
-        if self.is_unwinding() {
+        if std::thread::panicking() && self.is_unwinding() {
             return;
         }
-        let left = self.countdown.get();
-        if self.run.is_empty() && left > 0 {
-            self.countdown.set(left - 1);
-            return;
+        if self.run.is_empty() {
+            // Nobody else; but I/O and timers want a look now and then.
+            let left = self.countdown.get();
+            if left > 0 {
+                self.countdown.set(left - 1);
+                return;
+            }
         }
         self.give_way();
     }
 
+    /// Goes to the end of the run queue. Only for a task that is not unwinding.
     #[inline(always)]
     fn give_way(&self) {
         let current = self.current.get();
-        // SAFETY: the running task is alive and this is its hub's thread.
-        unsafe { current.get().local() }.state.set(State::Queued);
         self.run.push(current);
-        self.suspend(current);
+        self.switch_away(current);
     }
 
     /// To be called after an I/O operation that did not have to wait: a task whose I/O is always
     /// ready lets the others run once its budget is used up.
     #[inline]
     pub(crate) fn charge(&self) {
-        let left = self.budget.get();
-        if left > 1 {
-            self.budget.set(left - 1);
+        let current = self.current.get();
+        let (done, by) = self.charged.get();
+        let done = if by == current { done + 1 } else { 1 };
+        if done < self.settings.get().io_budget {
+            self.charged.set((done, current));
         } else {
-            self.budget.set(self.settings.get().io_budget);
+            self.charged.set((0, current));
             self.yield_now();
         }
     }
@@ -365,7 +396,7 @@ impl Hub {
         // SAFETY: callers hold the task alive, and this is its hub's thread.
         let local = unsafe { task.get().local() };
         if local.state.get() == State::Parked {
-            local.state.set(State::Queued);
+            local.state.set(State::Active);
             local.woken.set(woken);
             self.run.push(task);
         }
@@ -383,34 +414,56 @@ impl Hub {
                 self.countdown.set(left - 1);
             }
             match self.run.pop() {
-                Some(task) if task == self.main_ref => {
+                Some(task) => {
                     self.current.set(task);
-                    // SAFETY: main is alive and this is its hub's thread.
-                    unsafe { task.get().local() }.state.set(State::Running);
-                    self.budget.set(self.settings.get().io_budget);
-                    return;
+                    if !self.resume(task) {
+                        return;
+                    }
                 }
-                Some(task) => self.switch_to(task),
                 None => self.turn(true),
             }
         }
     }
 
-    #[inline]
-    fn switch_to(&self, task: TaskRef) {
+    /// Runs a coroutine until it suspends itself or ends. False if the task is main, which has none.
+    #[inline(always)]
+    fn resume(&self, task: TaskRef) -> bool {
         // SAFETY: a queued task has not finished, and this is its hub's thread.
         let local = unsafe { task.get().local() };
-        local.state.set(State::Running);
-        self.current.set(task);
-        self.budget.set(self.settings.get().io_budget);
-        bump(&self.counters.switches, 1);
         // SAFETY: nobody else touches the coroutine: it is reached only here and in `finish`, both
         // from the loop, which does not run inside itself.
-        let coroutine = unsafe { &mut *local.coroutine.get() };
-        let coroutine = coroutine.as_mut().expect("a live task has a coroutine");
+        let Some(coroutine) = (unsafe { &mut *local.coroutine.get() }) else {
+            return self.first_run(task);
+        };
         if let Step::Finished(()) = coroutine.resume(()) {
             self.finish(task);
         }
+        true
+    }
+
+    /// Runs a coroutine for the first time. False if the task is main, which never has one.
+    #[inline(never)]
+    fn first_run(&self, task: TaskRef) -> bool {
+        if task == self.main_ref {
+            return false;
+        }
+        // SAFETY: the hub owns the task until it has finished; the borrowed owner is not dropped.
+        let owner = ManuallyDrop::new(unsafe { task.into_arc() });
+        match spawn::start(&owner) {
+            Ok(coroutine) => {
+                // SAFETY: as in `resume`.
+                let place = unsafe { &mut *owner.local().coroutine.get() };
+                if let Step::Finished(()) = place.insert(coroutine).resume(()) {
+                    self.finish(task);
+                }
+            }
+            Err(error) => {
+                log::error!("a coroutine finds no stack at the end of its thread: {error}");
+                spawn::refuse(&owner);
+                self.finish(task);
+            }
+        }
+        true
     }
 
     /// Takes down a task whose function has returned.
@@ -418,13 +471,9 @@ impl Hub {
         // SAFETY: the table still holds the task, and this is its hub's thread.
         let local = unsafe { task.get().local() };
         local.state.set(State::Done);
-        local.suspender.set(None);
         if let Some((key, _)) = local.timer.take() {
             self.timers.borrow_mut().cancel(key);
         }
-        // SAFETY: as in `switch_to`.
-        let coroutine = unsafe { &mut *local.coroutine.get() }.take();
-        drop(coroutine.map(|coroutine| coroutine.into_stack()));
         let left = {
             let mut tasks = self.tasks.borrow_mut();
             tasks.remove(local.key.get());
@@ -436,19 +485,24 @@ impl Hub {
                 self.wake(waiter, Woken::Unparked);
             }
         }
+        // Late, when the processor has got done with what the coroutine wrote last: to move it right
+        // after would stall.
+        // SAFETY: as in `resume`.
+        let coroutine = unsafe { &mut *local.coroutine.get() }.take();
+        drop(coroutine.map(|coroutine| coroutine.into_stack()));
         // SAFETY: the ownership that `admit` gave up.
         drop(unsafe { task.into_arc() });
     }
 
-    /// Puts a task that was given a coroutine into the table and the run queue.
+    /// Puts a new task into the table and the run queue.
     #[inline]
-    pub(super) fn admit(&self, task: TaskArc) {
+    pub(super) fn admit(&self, task: TaskArc, reservation: Reservation) {
         let task = task.into_ref();
         let key = self.tasks.borrow_mut().insert(task);
         // SAFETY: the hub owns the task, and this is its hub's thread.
         let local = unsafe { task.get().local() };
         local.key.set(key);
-        local.state.set(State::Queued);
+        local.reservation.set(Some(reservation));
         bump(&self.counters.spawned, 1);
         self.run.push(task);
     }
@@ -457,7 +511,7 @@ impl Hub {
     /// until there is something.
     #[inline(never)]
     fn turn(&self, block: bool) {
-        self.countdown.set(self.settings.get().poll_interval);
+        self.count_switches();
         self.receive();
         let now = self.expire_timers();
         let block = block && self.run.is_empty();
@@ -475,6 +529,13 @@ impl Hub {
         } else if block {
             self.sleep_on_futex(timeout);
         }
+    }
+
+    /// Adds up the switches since the last time and starts the countdown anew.
+    fn count_switches(&self) {
+        let (interval, left) = (self.settings.get().poll_interval, self.countdown.get());
+        bump(&self.counters.switches, u64::from(interval.saturating_sub(left)));
+        self.countdown.set(interval);
     }
 
     fn poll(&self, timeout: Option<u64>) {
@@ -525,9 +586,7 @@ impl Hub {
                         self.wake(task.as_ref(), Woken::Unparked);
                     }
                 }
-                Message::Spawn(task, body, stack_size) => {
-                    super::spawn::adopt(self, task, body, stack_size);
-                }
+                Message::Spawn(task, stack_size) => spawn::adopt(self, task, stack_size),
                 Message::Close(fd) => self.close_fd(fd),
             }
         }
@@ -659,6 +718,7 @@ impl Hub {
     }
 
     pub(super) fn stats(&self) -> super::HubStats {
+        self.count_switches();
         super::HubStats {
             switches: self.counters.switches.get(),
             spawned: self.counters.spawned.get(),

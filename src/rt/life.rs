@@ -234,8 +234,8 @@ pub(super) fn end_of_thread() {
     let mut messages = Vec::new();
     hub.remote().retire(&mut messages);
     for message in messages {
-        if let Message::Spawn(task, body, _) = message {
-            spawn::refuse(hub, &task, body);
+        if let Message::Spawn(task, _) = message {
+            spawn::refuse(&task);
         }
     }
     if left > 0 {
@@ -268,6 +268,9 @@ fn abandon(hub: &Hub, survivor: Option<TaskRef>) {
         if let Some((key, _)) = local.timer.take() {
             hub.timers.borrow_mut().cancel(key);
         }
+        if let Some(reservation) = local.reservation.take() {
+            reservation.cancel();
+        }
         spawn::end_without_result(hub, task);
     }
 }
@@ -295,7 +298,7 @@ extern "C" fn in_child() {
     // SAFETY: this is its hub's thread.
     let main_state = unsafe { hub.main.local() }.state.get();
     hub.forget_queue();
-    if main_state == State::Queued {
+    if main_state == State::Active && !hub.on_main() {
         hub.requeue_main();
     }
     // The parent's threads are not here: what they had sent is theirs.

@@ -4,52 +4,97 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
 use super::coroutine::Coroutine;
 use super::hub::{self, Hub};
 use super::life;
-use super::stack::Stack;
-use super::task::{Exit, Message, Reason, Remote, Task, TaskArc, Woken};
+use super::stack::Reservation;
+use super::task::{Exit, Kind, Message, Reason, Remote, Task, TaskArc, Woken};
 use crate::error::Killed;
 
 /// What a coroutine ends with.
 pub(crate) type Outcome<T> = Result<T, Box<dyn Any + Send + 'static>>;
 
-/// A task and, behind it, its result.
+/// A task and, behind it, its result: as much of a [`Packet`] as its joiner knows.
 #[repr(C)]
-struct Packet<T> {
+struct Head<T> {
     task: Task,
     /// Written by the coroutine before its exit is `Done`, taken by the handle after that.
     outcome: UnsafeCell<Option<Outcome<T>>>,
 }
 
-impl<T> Packet<T> {
-    /// Two owners of a new task: the handle's and the coroutine's.
+/// All that a coroutine needs apart from its stack, in one allocation.
+#[repr(C)]
+struct Packet<T, F> {
+    head: Head<T>,
+    /// Moved out when the coroutine starts.
+    body: UnsafeCell<MaybeUninit<F>>,
+}
+
+impl<T, F: FnOnce() -> T> Packet<T, F> {
+    const KIND: &'static Kind = &Kind { run: Self::run, free: Self::free };
+
+    /// Two owners of a new task: the handle's and the hub's.
     #[inline]
     #[track_caller]
     fn allocate(
         id: u64,
         name: Option<Box<str>>,
         hub: (&'static Remote, u64),
-    ) -> (Joiner<T>, TaskArc, NonNull<Packet<T>>) {
-        let packet = Box::new(Packet {
-            task: Task::new(2, Packet::<T>::free, id, name, hub),
-            outcome: UnsafeCell::new(None),
-        });
-        let packet = NonNull::from(Box::leak(packet));
-        let task = packet.cast::<Task>();
-        // SAFETY: the task is the first field of the allocation, `free` fits, and it counts two owners.
+        body: F,
+    ) -> (Joiner<T>, TaskArc) {
+        // Written in place: a packet is a few hundred bytes, too many to build first and copy then.
+        let mut packet: Box<MaybeUninit<Packet<T, F>>> = Box::new_uninit();
+        let place = packet.as_mut_ptr();
+        // SAFETY: the fields lie in the allocation, and each is written once before it is read.
+        unsafe {
+            (&raw mut (*place).head.task).write(Task::new(2, Self::KIND, id, name, hub));
+            (&raw mut (*place).head.outcome).write(UnsafeCell::new(None));
+            (&raw mut (*place).body).write(UnsafeCell::new(MaybeUninit::new(body)));
+        }
+        let task = NonNull::from(Box::leak(packet)).cast::<Task>();
+        // SAFETY: the task is at the head of the allocation, `free` fits, and it counts two owners.
         let (handle, own) = unsafe { (TaskArc::from_new(task), TaskArc::from_new(task)) };
-        (Joiner { task: handle, result: PhantomData }, own, packet)
+        (Joiner { task: handle, result: PhantomData }, own)
     }
 
+    /// See [`Kind::free`].
     unsafe fn free(task: NonNull<Task>) {
-        // SAFETY: allocated by `allocate`; the outcome is gone by now (see `Joiner`), so that it does
-        // not matter on which thread this runs, even if `T` is not Send.
-        drop(unsafe { Box::from_raw(task.cast::<Packet<T>>().as_ptr()) });
+        // SAFETY: allocated by `allocate`. The outcome is gone by now (see `Joiner`), and so is the body:
+        // `run` is called before the hub gives up its ownership. So it does not matter on which thread
+        // this happens, even if neither is Send.
+        drop(unsafe { Box::from_raw(task.cast::<Self>().as_ptr()) });
+    }
+
+    /// See [`Kind::run`].
+    unsafe fn run(task: NonNull<Task>) {
+        let packet = task.cast::<Self>().as_ptr();
+        // SAFETY: alive by contract; the fields beside the task are reached by their cells only.
+        let (task, outcome_cell) = unsafe { (&(*packet).head.task, &(*packet).head.outcome) };
+        // SAFETY: `allocate` wrote it, and this is the only call.
+        let body = unsafe { (*(*packet).body.get()).assume_init_read() };
+        let outcome = if task.kill_requested() {
+            // Killed before its first run. The closure may still have destructors, which may panic.
+            catch_unwind(AssertUnwindSafe(|| drop(body))).and(Err(Box::new(Killed) as _))
+        } else {
+            catch_unwind(AssertUnwindSafe(body))
+        };
+        let mut outcome = Some(outcome);
+        announce(hub::hub(), task, |wanted| {
+            if wanted {
+                // SAFETY: the exit is not done yet, so the joiner does not look.
+                unsafe { *outcome_cell.get() = outcome.take() };
+            }
+        });
+        // Detached: dropped here, on the coroutine's own stack and thread.
+        if let Some(outcome) = outcome {
+            if catch_unwind(AssertUnwindSafe(|| discard(task, outcome))).is_err() {
+                log::error!("the result of a detached coroutine panicked when it was dropped");
+            }
+        }
     }
 }
 
@@ -72,9 +117,9 @@ unsafe impl<T: Send> Sync for Joiner<T> {}
 impl<T> Joiner<T> {
     #[inline]
     fn outcome(&self) -> *mut Option<Outcome<T>> {
-        let packet: *const Packet<T> = self.task.as_ptr().cast();
-        // SAFETY: `allocate` made the task as the head of a `Packet<T>`.
-        unsafe { UnsafeCell::raw_get(&raw const (*packet).outcome) }
+        let head: *const Head<T> = self.task.as_ptr().cast();
+        // SAFETY: `allocate` made the task as the head of a `Packet<T, _>`, which begins with a `Head<T>`.
+        unsafe { UnsafeCell::raw_get(&raw const (*head).outcome) }
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -148,36 +193,6 @@ fn panic_message(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
-/// Runs the function of a coroutine and delivers what becomes of it.
-///
-/// # Safety
-/// The packet must stay alive: the hub owns its task until the coroutine has finished.
-#[inline]
-unsafe fn run<T>(packet: NonNull<Packet<T>>, body: impl FnOnce() -> T) {
-    // SAFETY: alive by contract. The outcome is reached by its cell only.
-    let packet = unsafe { packet.as_ref() };
-    let task = &packet.task;
-    let outcome = if task.kill_requested() {
-        // Killed before its first run. The closure may still have destructors, which may panic.
-        catch_unwind(AssertUnwindSafe(|| drop(body))).and(Err(Box::new(Killed) as _))
-    } else {
-        catch_unwind(AssertUnwindSafe(body))
-    };
-    let mut outcome = Some(outcome);
-    announce(hub::hub(), task, |wanted| {
-        if wanted {
-            // SAFETY: the exit is not done yet, so the joiner does not look.
-            unsafe { *packet.outcome.get() = outcome.take() };
-        }
-    });
-    // Detached: dropped here, on the coroutine's own stack and thread.
-    if let Some(outcome) = outcome {
-        if catch_unwind(AssertUnwindSafe(|| discard(task, outcome))).is_err() {
-            log::error!("the result of a detached coroutine panicked when it was dropped");
-        }
-    }
-}
-
 /// Tells everybody who joins that the task has ended.
 #[inline]
 fn announce(hub: &Hub, task: &Task, deliver: impl FnOnce(bool)) {
@@ -187,25 +202,32 @@ fn announce(hub: &Hub, task: &Task, deliver: impl FnOnce(bool)) {
     }
 }
 
-/// A closure's life on a stack: tells the hub how to suspend it, and runs it.
-fn coroutine(stack: Stack, body: impl FnOnce() + 'static) -> Coroutine<(), (), ()> {
-    Coroutine::new(stack, move |suspender, ()| {
-        // SAFETY: the running task is alive and this is its hub's thread.
-        unsafe { hub::hub().current().local() }.suspender.set(Some(suspender));
-        body();
-    })
-}
-
-/// Gives `task` a coroutine and makes it runnable.
+/// Gives a task that is about to run for the first time its stack.
+///
+/// # Errors
+/// Only in the ruins of a thread: see [`Reservation::take`].
 #[inline]
-fn start(hub: &Hub, task: TaskArc, stack: Stack, body: impl FnOnce() + 'static) {
+pub(super) fn start(task: &TaskArc) -> io::Result<Coroutine<(), (), ()>> {
+    // SAFETY: called by the task's hub.
+    let local = unsafe { task.local() };
+    let reservation = local.reservation.take().expect("a task that has not started has a stack");
+    let stack = reservation.take()?;
     // SAFETY: the name belongs to the task, which lives until its coroutine has finished and given the
     // stack back.
     unsafe { stack.set_label("coroutine", task.id(), task.name()) };
-    // SAFETY: this is the task's hub's thread, and nobody uses the field before it is admitted.
-    unsafe { *task.local().coroutine.get() = Some(coroutine(stack, body)) };
-    hub.admit(task);
+    let task = Running(task.as_ptr());
+    Ok(Coroutine::new(stack, move |suspender, ()| {
+        let task = task;
+        // SAFETY: the hub owns the task until this coroutine has finished, and this is its thread.
+        unsafe {
+            (*task.0).local().suspender.set(Some(suspender));
+            ((*task.0).kind().run)(NonNull::new_unchecked(task.0));
+        }
+    }))
 }
+
+/// A task's address in its own coroutine.
+struct Running(*mut Task);
 
 /// Spawns a coroutine on the calling thread's hub.
 ///
@@ -219,18 +241,11 @@ pub(crate) fn spawn<T: 'static>(
     body: impl FnOnce() -> T + 'static,
 ) -> io::Result<Joiner<T>> {
     let hub = hub::hub();
-    let stack = Stack::new(stack_size.unwrap_or(hub.settings.get().stack_size))?;
-    let (joiner, task, packet) = Packet::allocate(hub.next_id(), name, hub.identity());
-    // SAFETY: the closure runs as the coroutine of the task, which the hub owns meanwhile.
-    start(hub, task, stack, move || unsafe { run(packet, body) });
+    let reservation = Reservation::new(stack_size.unwrap_or(hub.settings.get().stack_size))?;
+    let (joiner, task) = Packet::allocate(hub.next_id(), name, hub.identity(), body);
+    hub.admit(task, reservation);
     Ok(joiner)
 }
-
-/// A packet's address on its way to another thread.
-struct Carried<T>(NonNull<Packet<T>>);
-
-// SAFETY: `run` uses the packet on the thread of the task's hub, where the result moves to; `T: Send`.
-unsafe impl<T: Send> Send for Carried<T> {}
 
 /// Spawns a coroutine on another thread's hub.
 ///
@@ -244,46 +259,42 @@ pub(crate) fn spawn_on<T: Send + 'static>(
     stack_size: Option<usize>,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Joiner<T>> {
-    let ended = || io::Error::new(io::ErrorKind::NotConnected, "the hub's thread has ended");
-    if remote.hub_id() != hub_id {
-        return Err(ended());
-    }
-    let (joiner, task, packet) = Packet::allocate(life::fresh_id(), name, (remote, hub_id));
-    let carried = Carried(packet);
-    let body = Box::new(move || {
-        let carried = carried;
-        // SAFETY: the closure runs as the coroutine of the task, which the hub owns meanwhile.
-        unsafe { run(carried.0, body) }
-    });
+    let (joiner, task) = Packet::allocate(life::fresh_id(), name, (remote, hub_id), body);
     // 0 stands for that hub's own default.
-    match remote.send(Message::Spawn(task, body, stack_size.unwrap_or(0))) {
+    let message = Message::Spawn(task, stack_size.unwrap_or(0));
+    let refused = if remote.hub_id() == hub_id { remote.send(message) } else { Err(message) };
+    match refused {
         Ok(()) => Ok(joiner),
-        Err(_) => Err(ended()),
+        Err(Message::Spawn(task, _)) => {
+            // Nobody but us knows the task, and the closure is `Send`: it is dropped here.
+            refuse(&task);
+            Err(io::Error::new(io::ErrorKind::NotConnected, "the hub's thread has ended"))
+        }
+        Err(_) => unreachable!("the message comes back as it was"),
     }
 }
 
 /// Takes in a coroutine that another thread has sent.
-pub(super) fn adopt(hub: &Hub, task: TaskArc, body: Box<dyn FnOnce() + Send>, size: usize) {
+pub(super) fn adopt(hub: &Hub, task: TaskArc, size: usize) {
     if !hub.owns(&task) {
-        // Sent to the hub that had this inbox before.
-        return refuse(hub, &task, body);
+        return refuse(&task); // sent to the hub that had this inbox before
     }
     let size = if size == 0 { hub.settings.get().stack_size } else { size };
-    match Stack::new(size) {
-        Ok(stack) => start(hub, task, stack, body),
+    match Reservation::new(size) {
+        Ok(reservation) => hub.admit(task, reservation),
         Err(error) => {
             log::error!("a coroutine sent from another thread finds no stack: {error}");
-            refuse(hub, &task, body);
+            refuse(&task);
         }
     }
 }
 
-/// Ends a coroutine that will never run.
-pub(super) fn refuse(hub: &Hub, task: &Task, body: Box<dyn FnOnce() + Send>) {
-    if catch_unwind(AssertUnwindSafe(|| drop(body))).is_err() {
-        log::error!("the closure of a coroutine that never ran panicked when it was dropped");
-    }
-    end_without_result(hub, task);
+/// Ends a coroutine that will never run, on whatever stack this is.
+pub(super) fn refuse(task: &TaskArc) {
+    task.request_kill();
+    // SAFETY: killed, so it only drops the function. It has not been called, and nobody else will call
+    // it: the task is not in any hub's table, or is being taken out of it.
+    unsafe { (task.kind().run)(NonNull::new_unchecked(task.as_ptr())) };
 }
 
 /// Lets those who join go on, though the coroutine never came to a result.

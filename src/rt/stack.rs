@@ -315,14 +315,26 @@ struct Class {
     regions: Vec<&'static Region>,
     /// Slots of the newest region that were never used.
     fresh: u32,
+    /// How many of the free stacks are promised to coroutines that have not started.
+    reserved: usize,
     in_use: usize,
 }
 
 impl Class {
-    fn take(&mut self) -> io::Result<Slot> {
-        if let Some(slot) = self.warm.pop().or_else(|| self.cold.pop()) {
-            return Ok(slot);
+    /// Makes sure that there is a free stack for one more who will come for it.
+    #[inline]
+    fn reserve(&mut self) -> io::Result<()> {
+        if self.warm.len() + self.cold.len() <= self.reserved {
+            let slot = self.carve()?;
+            self.cold.push(slot);
         }
+        self.reserved += 1;
+        Ok(())
+    }
+
+    /// A slot that was never used, with its guard.
+    #[cold]
+    fn carve(&mut self) -> io::Result<Slot> {
         if self.fresh == 0 {
             let last = self.regions.last().map_or(0, |last| last.slots.load(Ordering::Relaxed));
             let wanted = (last * 2).clamp(FIRST_SLOTS, MAX_SLOTS);
@@ -436,23 +448,61 @@ pub(crate) struct Stack {
     class: u32,
 }
 
-impl Stack {
-    /// A stack of at least `size` bytes (rounded up to a power of two).
+/// A promise of a stack: taking it cannot fail.
+///
+/// A coroutine needs no stack before it runs, and by then another has often given back a warm one. So
+/// to spawn only reserves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reservation {
+    /// The usable size of the stack, in bytes.
+    size: usize,
+}
+
+impl Reservation {
+    /// Reserves a stack of at least `size` bytes (rounded up to a power of two) in this thread's pool.
     ///
     /// # Errors
     /// `OutOfMemory` when the address space, the memory or the number of maps is used up, and
     /// `InvalidInput` for a size beyond 1 TiB.
     #[inline]
-    pub(crate) fn new(size: usize) -> io::Result<Stack> {
+    pub(crate) fn new(size: usize) -> io::Result<Reservation> {
         let pool = &mut *pool().borrow_mut();
-        let class = match pool.classes.iter().position(|class| class.size == size) {
+        let class = match pool.classes.iter_mut().position(|class| class.size == size) {
             Some(class) => class,
-            None => Stack::class_for(pool, size)?,
+            None => pool.class_for(size)?,
         };
-        let found = &mut pool.classes[class];
-        let slot = found.take()?;
-        found.in_use += 1;
-        let slot_end = slot.start() + GUARD + found.size;
+        let class = &mut pool.classes[class];
+        class.reserve()?;
+        Ok(Reservation { size: class.size })
+    }
+
+    /// Gives the promise back.
+    pub(crate) fn cancel(self) {
+        let pool = &mut *pool().borrow_mut();
+        if let Some(class) = pool.classes.iter_mut().find(|class| class.size == self.size) {
+            class.reserved = class.reserved.saturating_sub(1);
+        }
+    }
+
+    /// Takes the stack.
+    ///
+    /// # Errors
+    /// Only if the thread's pool has been taken down and made anew since the reservation.
+    #[inline]
+    pub(crate) fn take(self) -> io::Result<Stack> {
+        let pool = &mut *pool().borrow_mut();
+        let index = match pool.classes.iter().position(|class| class.size == self.size) {
+            Some(index) => index,
+            None => pool.class_for(self.size)?,
+        };
+        let class = &mut pool.classes[index];
+        class.reserved = class.reserved.saturating_sub(1);
+        let slot = match class.warm.pop().or_else(|| class.cold.pop()) {
+            Some(slot) => slot,
+            None => class.carve()?,
+        };
+        class.in_use += 1;
+        let slot_end = slot.start() + GUARD + class.size;
         let header = header_of(slot_end, slot.number as usize);
         // SAFETY: the header lies at the top of a slot that is ours alone, in writable pages, and
         // is aligned: slots end on a page and colours are multiples of 64.
@@ -465,27 +515,40 @@ impl Stack {
             })
         };
         let base = NonZeroUsize::new(header.addr()).expect("a mapped address is not zero");
-        Ok(Stack { base, slot, class: class as u32 })
+        Ok(Stack { base, slot, class: index as u32 })
     }
+}
 
+impl Pool {
     #[cold]
-    fn class_for(pool: &mut Pool, size: usize) -> io::Result<usize> {
+    fn class_for(&mut self, size: usize) -> io::Result<usize> {
         if size > MAX_SIZE {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "stack size too large"));
         }
         let size = size.max(MIN_SIZE).max(page_size()).next_power_of_two();
-        if let Some(class) = pool.classes.iter().position(|class| class.size == size) {
+        if let Some(class) = self.classes.iter().position(|class| class.size == size) {
             return Ok(class);
         }
-        pool.classes.push(Class {
+        self.classes.push(Class {
             size,
             warm: Vec::new(),
             cold: Vec::new(),
             regions: Vec::new(),
             fresh: 0,
+            reserved: 0,
             in_use: 0,
         });
-        Ok(pool.classes.len() - 1)
+        Ok(self.classes.len() - 1)
+    }
+}
+
+impl Stack {
+    /// A stack of at least `size` bytes (rounded up to a power of two).
+    ///
+    /// # Errors
+    /// As for [`Reservation::new`].
+    pub(crate) fn new(size: usize) -> io::Result<Stack> {
+        Reservation::new(size)?.take()
     }
 
     fn header(&self) -> &Header {

@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::coroutine::{Coroutine, Suspender};
 use super::remote::{Doorbell, Inbox, Ring};
+use super::stack::Reservation;
 use super::sys::{self, Epoll};
 use super::timers::TimerKey;
 use super::wait::WaitQueue;
@@ -42,6 +43,17 @@ impl TaskRef {
         TaskArc(self.0)
     }
 
+    /// Brings what a switch to the task will need into the cache.
+    #[inline(always)]
+    pub(super) fn prefetch(self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch accesses nothing, whatever the address.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.0.as_ptr().cast());
+        }
+    }
+
     /// Takes over the reference that [`TaskArc::into_ref`] gave up.
     ///
     /// # Safety
@@ -67,7 +79,7 @@ impl TaskArc {
     /// Owns a new allocation that begins with `task`, whose count must include this owner.
     ///
     /// # Safety
-    /// `task` must be the first field of a `repr(C)` struct that `free` deallocates.
+    /// `task` must be the first field of a `repr(C)` struct that its kind's `free` deallocates.
     pub(super) unsafe fn from_new(task: NonNull<Task>) -> TaskArc {
         TaskArc(task)
     }
@@ -115,7 +127,7 @@ impl Drop for TaskArc {
         if self.refs.load(Ordering::Acquire) == 1
             || self.refs.fetch_sub(1, Ordering::AcqRel) == 1
         {
-            let free = self.free;
+            let free = self.kind.free;
             // SAFETY: we were the last owner, and `free` fits the allocation (see `from_new`).
             unsafe { free(self.0) };
         }
@@ -125,20 +137,17 @@ impl Drop for TaskArc {
 /// Where a task is in its life.
 ///
 /// ```text
-///            spawn            pop              return
-///   (New) ----------> Queued -----> Running ---------> Done
-///                       ^ ^           | |
-///                       | +-----------+ | park
-///                       |    yield      v
-///                       +----------- Parked
-///                            wake
+///           spawn               return
+///   (New) ---------> Active ------------> Done
+///                    |    ^
+///               park |    | wake
+///                    v    |
+///                    Parked
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
-    /// In the run queue, exactly once.
-    Queued,
-    /// The hub's current task. Not in the run queue.
-    Running,
+    /// The hub's current task, or in the run queue: one of the two, and there once.
+    Active,
     /// Not in the run queue; a wake will put it there.
     Parked,
     /// Finished. Nothing refers to it but handles.
@@ -169,11 +178,17 @@ pub(crate) enum Reason {
 }
 
 /// The hub's own notes on a task. Only the hub's thread touches them.
+///
+/// What a switch needs comes first, to lie in one or two cache lines.
+#[repr(C)]
 pub(crate) struct Local {
+    /// `None` for main, which has a thread's own stack.
+    pub(super) suspender: Cell<Option<Suspender<(), ()>>>,
+    pub(super) coroutine: UnsafeCell<Option<Coroutine<(), (), ()>>>,
+    /// The one behind it in the run queue.
+    pub(super) next: Cell<Option<TaskRef>>,
     pub(super) state: Cell<State>,
     pub(super) woken: Cell<Woken>,
-    pub(super) coroutine: UnsafeCell<Option<Coroutine<(), (), ()>>>,
-    pub(super) suspender: Cell<Option<Suspender<(), ()>>>,
     /// When the current park ends by itself; `u64::MAX` for never.
     pub(super) deadline: Cell<u64>,
     /// The task's one entry among the timers, and when it fires: at the deadline or earlier. It stays
@@ -181,6 +196,8 @@ pub(crate) struct Local {
     pub(super) timer: Cell<Option<(TimerKey, u64)>>,
     pub(super) reason: Cell<Reason>,
     pub(super) location: Cell<&'static Location<'static>>,
+    /// The stack that it will run on, until it starts.
+    pub(super) reservation: Cell<Option<Reservation>>,
     /// Place in the hub's table.
     pub(super) key: Cell<usize>,
     /// A coroutine of the same hub that joins this one.
@@ -201,24 +218,34 @@ pub(crate) enum Exit {
     Done,
 }
 
+/// What there is to know of the allocation that a task is the head of, for those who do not know its type.
+pub(super) struct Kind {
+    /// Runs the task's function and announces its exit; drops the function instead if the task has been
+    /// killed. To be called once, on the thread of the task's hub, while the task is owned.
+    pub(super) run: unsafe fn(NonNull<Task>),
+    /// Deallocates.
+    pub(super) free: unsafe fn(NonNull<Task>),
+}
+
+#[repr(C)]
 pub(crate) struct Task {
+    kill: AtomicBool,
+    /// thread::park's token.
+    token: AtomicBool,
+    /// A wake for this task is in the hub's inbox: no second one is needed.
+    wake_sent: AtomicBool,
+    /// `exit` is `Done`, for those who only look.
+    exited: AtomicBool,
+    // Beside what is above, so that a switch touches as few cache lines as possible.
+    local: Local,
     refs: AtomicUsize,
-    /// Deallocates the task and what lies behind it.
-    free: unsafe fn(NonNull<Task>),
+    kind: &'static Kind,
     id: u64,
     name: Option<Box<str>>,
     remote: &'static Remote,
     /// The hub that `remote` belonged to when the task was made.
     hub_id: u64,
-    /// thread::park's token.
-    token: AtomicBool,
-    /// A wake for this task is in the hub's inbox: no second one is needed.
-    wake_sent: AtomicBool,
-    kill: AtomicBool,
     pub(super) exit: WaitQueue<Exit>,
-    /// `exit` is `Done`, for those who only look.
-    exited: AtomicBool,
-    local: Local,
 }
 
 // SAFETY: `local` is the only part that is not Sync. It is reached by `Task::local`, whose contract
@@ -230,19 +257,19 @@ unsafe impl Sync for Task {}
 unsafe impl Send for Task {}
 
 impl Task {
-    /// A task with `owners` owners, to be put at the head of an allocation that `free` deallocates.
-    #[inline]
+    /// A task with `owners` owners, to be put at the head of an allocation of this kind.
+    #[inline(always)]
     #[track_caller]
     pub(super) fn new(
         owners: usize,
-        free: unsafe fn(NonNull<Task>),
+        kind: &'static Kind,
         id: u64,
         name: Option<Box<str>>,
         (remote, hub_id): (&'static Remote, u64),
     ) -> Task {
         Task {
             refs: AtomicUsize::new(owners),
-            free,
+            kind,
             id,
             name,
             remote,
@@ -253,14 +280,16 @@ impl Task {
             exit: WaitQueue::new(Exit::Running),
             exited: AtomicBool::new(false),
             local: Local {
-                state: Cell::new(State::Queued),
-                woken: Cell::new(Woken::Unparked),
-                coroutine: UnsafeCell::new(None),
                 suspender: Cell::new(None),
+                coroutine: UnsafeCell::new(None),
+                next: Cell::new(None),
+                state: Cell::new(State::Active),
+                woken: Cell::new(Woken::Unparked),
                 deadline: Cell::new(u64::MAX),
                 timer: Cell::new(None),
                 reason: Cell::new(Reason::Park),
                 location: Cell::new(Location::caller()),
+                reservation: Cell::new(None),
                 key: Cell::new(usize::MAX),
                 joiner: Cell::new(None),
                 shields: Cell::new(0),
@@ -275,10 +304,16 @@ impl Task {
             // SAFETY: allocated as a `Box<Task>` below.
             drop(unsafe { Box::from_raw(task.as_ptr()) });
         }
-        let task = Box::new(Task::new(1, free, id, name, hub));
-        task.local.state.set(State::Running);
+        unsafe fn run(_: NonNull<Task>) {}
+        static KIND: Kind = Kind { run, free };
+        let task = Box::new(Task::new(1, &KIND, id, name, hub));
         // SAFETY: `free` fits the allocation, and the count of one is this owner.
         unsafe { TaskArc::from_new(NonNull::from(Box::leak(task))) }
+    }
+
+    #[inline]
+    pub(super) fn kind(&self) -> &'static Kind {
+        self.kind
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -364,8 +399,8 @@ impl Task {
 /// What other threads ask of a hub.
 pub(crate) enum Message {
     Wake(TaskArc),
-    /// A new task, its body, and the size of its stack (0: the hub's default).
-    Spawn(TaskArc, Box<dyn FnOnce() + Send>, usize),
+    /// A new task and the size of its stack (0: the hub's default).
+    Spawn(TaskArc, usize),
     /// The descriptor is being closed: wake those who wait for it.
     Close(RawFd),
 }

@@ -1,0 +1,25 @@
+//! What the tests share.
+
+use std::panic::resume_unwind;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// Runs a test on a thread of its own, and thus on a fresh hub, and fails if it has not ended in time: a
+/// hang is a failure. The time includes the end of the thread, which takes its hub down.
+#[track_caller]
+pub(crate) fn deadline<T: Send + 'static>(
+    secs: u64,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let name = thread::current().name().unwrap_or("test").to_owned();
+    let test = thread::Builder::new().name(name).spawn(body).expect("a thread for the test");
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || ended.send(test.join()));
+    match end.recv_timeout(Duration::from_secs(secs)) {
+        Ok(Ok(value)) => value,
+        Ok(Err(payload)) => resume_unwind(payload),
+        Err(RecvTimeoutError::Timeout) => panic!("the test hangs: it has not ended in {secs} s"),
+        Err(RecvTimeoutError::Disconnected) => unreachable!("the watcher always sends"),
+    }
+}

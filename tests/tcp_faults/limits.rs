@@ -1,0 +1,184 @@
+//! Many connections, and too many.
+
+use std::env;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use greenling::net::{TcpListener, TcpStream};
+use greenling::{sleep, spawn, yield_now};
+
+use crate::common::deadline;
+
+#[test]
+fn a_thousand_connections_at_once() {
+    const CLIENTS: usize = 1000;
+    in_child("a_thousand_connections_at_once", || {
+        limit_descriptors(2 * CLIENTS as u64 + 100);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = spawn(move || {
+            let handlers: Vec<_> = listener
+                .incoming()
+                .take(CLIENTS)
+                .map(|stream| {
+                    let mut stream = stream.unwrap();
+                    spawn(move || io::copy(&mut stream.try_clone().unwrap(), &mut stream).unwrap())
+                })
+                .collect();
+            handlers.into_iter().map(|handler| handler.join().unwrap()).sum::<u64>()
+        });
+        let clients: Vec<_> = (0..CLIENTS as u32)
+            .map(|n| {
+                spawn(move || {
+                    let mut stream = TcpStream::connect(addr).unwrap();
+                    for round in 0..5 {
+                        let sent = (n + round).to_ne_bytes();
+                        stream.write_all(&sent).unwrap();
+                        let mut got = [0; 4];
+                        stream.read_exact(&mut got).unwrap();
+                        assert_eq!(got, sent);
+                    }
+                    stream.shutdown(Shutdown::Write).unwrap();
+                    assert_eq!(stream.read(&mut [0; 4]).unwrap(), 0);
+                })
+            })
+            .collect();
+        for client in clients {
+            client.join().unwrap();
+        }
+        assert_eq!(server.join().unwrap(), CLIENTS as u64 * 5 * 4);
+    });
+}
+
+#[test]
+fn accept_without_descriptors_fails_and_recovers() {
+    in_child("accept_without_descriptors_fails_and_recovers", || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let hoard = use_up_descriptors();
+        for _ in 0..3 {
+            let error = listener.accept().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+        }
+        drop(hoard);
+        let (_stream, addr) = listener.accept().unwrap();
+        assert_eq!(addr, client.local_addr().unwrap());
+    });
+}
+
+#[test]
+fn a_loop_that_ignores_errors_of_accept_does_not_spin() {
+    in_child("a_loop_that_ignores_errors_of_accept_does_not_spin", || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
+        sleep(Duration::from_millis(1)); // the hub has its descriptors
+        let hoard = use_up_descriptors();
+        let failures = Rc::new(std::cell::Cell::new(0));
+        let server = spawn({
+            let failures = failures.clone();
+            move || {
+                let mut accepted = Vec::new();
+                while accepted.len() < 3 {
+                    match listener.accept() {
+                        Ok((stream, _)) => accepted.push(stream),
+                        Err(_) => failures.set(failures.get() + 1),
+                    }
+                }
+            }
+        });
+        let start = Instant::now();
+        let burnt = processor_time();
+        for _ in 0..20 {
+            sleep(Duration::from_millis(5)); // goes on meanwhile
+        }
+        let elapsed = start.elapsed();
+        assert!(elapsed < Duration::from_secs(5));
+        assert!(processor_time() - burnt < elapsed / 2, "it spins");
+        assert!((1..=elapsed.as_millis() / 4).contains(&failures.get()), "{}", failures.get());
+        drop(hoard);
+        server.join().unwrap();
+        drop(clients);
+    });
+}
+
+#[test]
+fn a_hub_without_descriptors_says_so() {
+    in_child("a_hub_without_descriptors_says_so", || {
+        let (client, server) = crate::pair();
+        let hoard = use_up_descriptors();
+        // There is none for the epoll instance.
+        let error = (&client).read(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+        let error = TcpStream::connect(server.local_addr().unwrap()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+        assert_eq!(client.try_clone().unwrap_err().raw_os_error(), Some(libc::EMFILE));
+        drop(hoard);
+        let reader = spawn(move || (&client).read(&mut [0; 8]).unwrap());
+        yield_now();
+        (&server).write_all(b"fine").unwrap();
+        assert_eq!(reader.join().unwrap(), 4);
+    });
+}
+
+#[test]
+fn failing_operations_do_not_starve_the_others() {
+    deadline(20, || {
+        let (client, _server) = crate::pair();
+        client.set_nonblocking(true).unwrap();
+        let sleeper = spawn(|| sleep(Duration::from_millis(20)));
+        while !sleeper.is_finished() {
+            assert!((&client).read(&mut [0; 8]).is_err());
+        }
+        client.shutdown(Shutdown::Write).unwrap();
+        client.set_nonblocking(false).unwrap();
+        let sleeper = spawn(|| sleep(Duration::from_millis(20)));
+        while !sleeper.is_finished() {
+            assert!((&client).write(b"x").is_err());
+        }
+    });
+}
+
+// ---- a process of its own, since limits are the whole process's ---------------------------------
+
+const CHILD: &str = "GREENLING_TCP_FAULTS_CHILD";
+
+/// Runs `body`, which belongs to the test called `name`, in a process of its own.
+fn in_child(name: &str, body: fn()) {
+    if env::var_os(CHILD).is_some() {
+        return deadline(60, body);
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", &format!("limits::{name}"), "--nocapture"]).env(CHILD, "1");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{errors}");
+}
+
+fn limit_descriptors(count: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for reading and writing.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        limit.rlim_cur = count.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+    assert_eq!(limit.rlim_cur, count, "the hard limit is too low for this test");
+}
+
+/// Leaves this process without a free descriptor, until the result is dropped.
+fn use_up_descriptors() -> Vec<std::fs::File> {
+    limit_descriptors(64);
+    std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect()
+}
+
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for the write.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
