@@ -194,17 +194,29 @@ impl<T: AsFd> Socket<T> {
             op(io)
         };
         if self.shared.is_nonblocking() {
-            return self.adapter.attempt(op);
+            return self.adapter.attempt(op).map_err(|error| self.explain(error));
         }
         let deadline = || *deadline.0.get_or_insert_with(|| self.shared.deadline(direction));
-        let result = self.adapter.run(direction, deadline, op, short);
-        result.map_err(|error| match error.kind() {
+        match self.adapter.run(direction, deadline, op, short) {
+            Ok(result) => Ok(result),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    /// What the user is told for an error of an operation.
+    #[cold]
+    fn explain(&self, error: io::Error) -> io::Error {
+        // It may have been tried just after the shutdown of `close`.
+        if let Err(closed) = self.check_open() {
+            return closed;
+        }
+        match error.kind() {
             // What the kernel says when SO_RCVTIMEO has passed. (A TimedOut of its own has a code.)
             io::ErrorKind::TimedOut if error.raw_os_error().is_none() => {
                 io::Error::from_raw_os_error(libc::EAGAIN)
             }
             _ => error,
-        })
+        }
     }
 }
 

@@ -306,7 +306,7 @@ impl TcpStream {
         let peek = |io: &net::TcpStream| sys::recv(io.as_fd(), buf, libc::MSG_PEEK);
         // However short, it leaves everything in the socket.
         let peeked = self.socket.run(Direction::Read, peek, |_| false);
-        self.report_pending_at_end(peeked, asked)
+        self.check_end(peeked, asked)
     }
 
     /// Whether small writes are sent at once (`TCP_NODELAY`) rather than collected (Nagle's algorithm).
@@ -417,15 +417,21 @@ impl TcpStream {
         self.socket.shared().take_pending_error().unwrap_or(error)
     }
 
-    /// Replaces the end of the stream by the error that has ended it, if that has not been reported.
+    /// Looks for what is behind the end of the stream: `close`, or an error that has not been reported.
     #[inline]
-    fn report_pending_at_end(&self, read: io::Result<usize>, asked: usize) -> io::Result<usize> {
+    fn check_end(&self, read: io::Result<usize>, asked: usize) -> io::Result<usize> {
         match read {
-            Ok(0) if asked > 0 => match self.socket.shared().take_pending_error() {
-                Some(error) => Err(error),
-                None => Ok(0),
-            },
+            Ok(0) if asked > 0 => self.end(),
             read => read,
+        }
+    }
+
+    #[cold]
+    fn end(&self) -> io::Result<usize> {
+        self.socket.open()?;
+        match self.socket.shared().take_pending_error() {
+            Some(error) => Err(error),
+            None => Ok(0),
         }
     }
 }
@@ -444,7 +450,7 @@ impl Read for &TcpStream {
         let asked = buf.len();
         let recv = |io: &net::TcpStream| sys::recv(io.as_fd(), buf, 0);
         let read = self.socket.run(Direction::Read, recv, |count| is_short(*count, asked));
-        self.report_pending_at_end(read, asked)
+        self.check_end(read, asked)
     }
 
     #[track_caller]
@@ -456,7 +462,7 @@ impl Read for &TcpStream {
         }
         let recv = |io: &net::TcpStream| sys::recv_vectored(io.as_fd(), bufs);
         let read = self.socket.run(Direction::Read, recv, |count| is_short(*count, asked));
-        self.report_pending_at_end(read, asked)
+        self.check_end(read, asked)
     }
 }
 

@@ -7,74 +7,22 @@
 //! All state is the thread's own. Other threads send messages (see `remote.rs`).
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, RawFd};
 use std::panic::Location;
 use std::ptr;
-use std::sync::Arc;
 
 use slab::Slab;
 
 use super::coroutine::Step;
 use super::life;
-use super::reactor::{Direction, Enlisted, Reactor, SourceId};
+use super::interrupt::Unwinding;
+use super::reactor::Reactor;
+use super::run_queue::RunQueue;
 use super::spawn;
 use super::stack::Reservation;
-use super::sys::{self, Epoll};
-use super::task::{Message, Reason, Remote, State, Task, TaskArc, TaskRef, WakeFds, Woken};
+use super::sys;
+use super::task::{Message, Reason, Remote, State, Task, TaskArc, TaskRef, Woken};
 use super::timers::{Expired, Timers};
-
-/// Runnable tasks, first in first out: a list that is linked through the tasks themselves.
-///
-/// It never allocates, and an element costs a few instructions, which is what a switch is made of.
-/// The tasks at both ends are in the cache anyway: one is about to run, one has just run or been woken.
-struct RunQueue {
-    head: Cell<Option<TaskRef>>,
-    /// Meaningless while `head` is `None`.
-    tail: Cell<TaskRef>,
-}
-
-impl RunQueue {
-    #[inline(always)]
-    fn push(&self, task: TaskRef) {
-        // SAFETY: what is in the queue or being pushed has not finished, and this is its hub's thread.
-        let (next, last) = unsafe { (&task.get().local().next, &self.tail.get().get().local().next) };
-        next.set(None);
-        match self.head.get() {
-            None => self.head.set(Some(task)),
-            Some(_) => last.set(Some(task)),
-        }
-        self.tail.set(task);
-    }
-
-    #[inline(always)]
-    fn pop(&self) -> Option<TaskRef> {
-        let task = self.head.get()?;
-        // SAFETY: as in `push`.
-        let next = unsafe { task.get().local() }.next.get();
-        if let Some(next) = next {
-            next.prefetch();
-        }
-        self.head.set(next);
-        Some(task)
-    }
-
-    #[inline(always)]
-    fn is_empty(&self) -> bool {
-        self.head.get().is_none()
-    }
-
-    fn len(&self) -> usize {
-        // SAFETY: as in `push`.
-        let next = |task: &TaskRef| unsafe { task.get().local() }.next.get();
-        std::iter::successors(self.head.get(), next).count()
-    }
-
-    fn clear(&self) {
-        self.head.set(None);
-    }
-}
 
 /// Counters, for people.
 #[derive(Debug, Default)]
@@ -98,10 +46,9 @@ pub(crate) struct Hub {
     /// Switches left before I/O, timers and other threads get a look, however full the run queue.
     countdown: Cell<u32>,
     /// How many I/O operations a task has done without waiting, and which one.
-    charged: Cell<(u32, TaskRef)>,
-    /// Tasks that are suspended in the middle of unwinding. std counts panics by thread, so while
-    /// this is above zero `std::thread::panicking` says nothing about the current task.
-    unwinding: Cell<u32>,
+    pub(super) charged: Cell<(u32, TaskRef)>,
+    /// See `interrupt.rs`.
+    pub(super) unwinding: Cell<Unwinding>,
     main_ref: TaskRef,
     /// Every task that has not finished, but for main.
     ///
@@ -122,6 +69,8 @@ pub(crate) struct Hub {
     ready: RefCell<Vec<TaskRef>>,
     due: RefCell<Vec<Expired<TaskRef>>>,
     messages: RefCell<Vec<Message>>,
+    /// Tasks from other threads that could not be taken in, until main refuses them.
+    orphans: RefCell<Vec<TaskArc>>,
 }
 
 thread_local! {
@@ -173,10 +122,10 @@ impl Hub {
         let main_ref = main.as_ref();
         Hub {
             current: Cell::new(main_ref),
-            run: RunQueue { head: Cell::new(None), tail: Cell::new(main_ref) },
+            run: RunQueue::new(main_ref),
             countdown: Cell::new(settings.poll_interval),
             charged: Cell::new((0, main_ref)),
-            unwinding: Cell::new(0),
+            unwinding: Cell::new(Unwinding::default()),
             main_ref,
             tasks: RefCell::new(Slab::new()),
             timers: RefCell::new(Timers::new()),
@@ -191,6 +140,7 @@ impl Hub {
             ready: RefCell::new(Vec::new()),
             due: RefCell::new(Vec::new()),
             messages: RefCell::new(Vec::new()),
+            orphans: RefCell::new(Vec::new()),
         }
     }
 
@@ -223,7 +173,7 @@ impl Hub {
 
     // ---- parking ------------------------------------------------------------------------------
 
-    /// Parks the current task until it is woken, killed or past its deadline.
+    /// Parks the current task until it is woken, killed or past its deadline or time limit.
     ///
     /// Wakes are not remembered: whoever parks has enlisted itself somewhere before, and checks
     /// after every return (and before every park) whether what it waits for has come. It never unwinds.
@@ -233,58 +183,39 @@ impl Hub {
         let current = self.current.get();
         // SAFETY: the running task is alive and this is its hub's thread.
         let (task, local) = unsafe { (current.get(), current.get().local()) };
-        if task.kill_requested() && self.deliver_kill(task) {
-            return Woken::Killed;
+        let interruptible = local.shields.get() == 0 && !std::thread::panicking();
+        if interruptible && task.kill_requested() {
+            return self.deliver_kill(local);
         }
         local.reason.set(reason);
         local.location.set(Location::caller());
-        if let Some(deadline) = deadline {
-            self.set_deadline(current, deadline);
+        let deadline = deadline.unwrap_or(u64::MAX);
+        let limit = if interruptible { local.limit.get() } else { u64::MAX };
+        if deadline.min(limit) != u64::MAX {
+            local.deadline.set(deadline);
+            local.limit_now.set(limit);
+            self.set_timer(current, deadline.min(limit));
         }
         local.state.set(State::Parked);
         self.suspend(current);
         local.deadline.set(u64::MAX);
+        local.limit_now.set(u64::MAX);
         self.charged.set((0, current));
         let woken = local.woken.get();
-        if task.kill_requested() && woken == Woken::Unparked && self.deliver_kill(task) {
-            return Woken::Killed;
+        if task.kill_requested() && woken == Woken::Unparked && interruptible {
+            // If it was not calm when the wait began, it may be in the middle of unwinding.
+            return self.deliver_kill(local);
         }
         woken
-    }
-
-    /// Whether a kill that was asked for is to be delivered now.
-    #[cold]
-    fn deliver_kill(&self, task: &Task) -> bool {
-        // SAFETY: called for the running task, on its hub's thread.
-        let local = unsafe { task.local() };
-        if local.shields.get() > 0 || self.is_unwinding() {
-            return false;
-        }
-        let delivered = local.kills_delivered.get();
-        local.kills_delivered.set(delivered.saturating_add(1));
-        if delivered > 0 {
-            // Somebody has swallowed it. A loop around that must not keep the others from running.
-            self.give_way();
-        }
-        true
     }
 
     /// Leaves the current task until the loop comes back to it. Its state says when that will be.
     #[inline(always)]
     fn suspend(&self, current: TaskRef) {
         if std::thread::panicking() {
-            return self.suspend_unwinding(current);
+            return self.suspend_unwinding(|| self.switch_away(current));
         }
         self.switch_away(current);
-    }
-
-    /// As `suspend`, where a panic is on its way through this thread: maybe the current task's own.
-    #[cold]
-    fn suspend_unwinding(&self, current: TaskRef) {
-        let own = u32::from(self.is_unwinding());
-        self.unwinding.set(self.unwinding.get() + own);
-        self.switch_away(current);
-        self.unwinding.set(self.unwinding.get() - own);
     }
 
     #[inline(always)]
@@ -296,13 +227,6 @@ impl Hub {
             Some(suspender) => unsafe { suspender.suspend(()) },
             None => self.drive(), // main
         }
-    }
-
-    /// Whether the current task itself is unwinding from a panic or a kill. It must not switch then
-    /// if it can help it: another coroutine would see `std::thread::panicking()`.
-    #[inline(always)]
-    pub(crate) fn is_unwinding(&self) -> bool {
-        std::thread::panicking() && self.unwinding.get() == 0
     }
 
     /// Lets every other runnable task run before the current one goes on.
@@ -324,41 +248,26 @@ impl Hub {
 
     /// Goes to the end of the run queue. Only for a task that is not unwinding.
     #[inline(always)]
-    fn give_way(&self) {
+    pub(super) fn give_way(&self) {
         let current = self.current.get();
         self.run.push(current);
         self.switch_away(current);
     }
 
-    /// To be called after an I/O operation that did not have to wait: a task whose I/O is always
-    /// ready lets the others run once its budget is used up.
-    #[inline]
-    pub(crate) fn charge(&self) {
-        let current = self.current.get();
-        let (done, by) = self.charged.get();
-        let done = if by == current { done + 1 } else { 1 };
-        if done < self.settings.get().io_budget {
-            self.charged.set((done, current));
-        } else {
-            self.charged.set((0, current));
-            self.yield_now();
-        }
-    }
-
-    fn set_deadline(&self, task: TaskRef, deadline: u64) {
-        // SAFETY: the running task is alive and this is its hub's thread.
+    /// Makes sure that a timer looks after the task at `time` or before.
+    fn set_timer(&self, task: TaskRef, time: u64) {
+        // SAFETY: a parked or running task is alive, and this is its hub's thread.
         let local = unsafe { task.get().local() };
-        local.deadline.set(deadline);
         match local.timer.get() {
             // Fires early, finds the later deadline and is set again then.
-            Some((_, fires)) if fires <= deadline => {}
+            Some((_, fires)) if fires <= time => {}
             Some((key, _)) => {
-                self.timers.borrow_mut().rearm(key, deadline);
-                local.timer.set(Some((key, deadline)));
+                self.timers.borrow_mut().rearm(key, time);
+                local.timer.set(Some((key, time)));
             }
             None => {
-                let key = self.timers.borrow_mut().insert(deadline, task);
-                local.timer.set(Some((key, deadline)));
+                let key = self.timers.borrow_mut().insert(time, task);
+                local.timer.set(Some((key, time)));
             }
         }
     }
@@ -417,7 +326,7 @@ impl Hub {
                 Some(task) => {
                     self.current.set(task);
                     if !self.resume(task) {
-                        return;
+                        return self.refuse_orphans();
                     }
                 }
                 None => self.turn(true),
@@ -512,6 +421,11 @@ impl Hub {
     #[inline(never)]
     fn turn(&self, block: bool) {
         self.count_switches();
+        // The task that ran last may be gone, and a logger may ask who runs.
+        self.current.set(self.main_ref);
+        if self.unwinding.get().suspended > 0 {
+            self.recount_unwinding();
+        }
         self.receive();
         let now = self.expire_timers();
         let block = block && self.run.is_empty();
@@ -586,11 +500,25 @@ impl Hub {
                         self.wake(task.as_ref(), Woken::Unparked);
                     }
                 }
-                Message::Spawn(task, stack_size) => spawn::adopt(self, task, stack_size),
+                Message::Spawn(task, stack_size) => {
+                    if let Err(orphan) = spawn::adopt(self, task, stack_size) {
+                        self.orphans.borrow_mut().push(orphan);
+                    }
+                }
                 Message::Close(fd) => self.close_fd(fd),
             }
         }
         self.messages.replace(messages);
+    }
+
+    /// Drops the functions of coroutines that could not be taken in: on main, and not in the loop, since
+    /// their destructors may do anything.
+    #[inline]
+    fn refuse_orphans(&self) {
+        let orphans = std::mem::take(&mut *self.orphans.borrow_mut());
+        for orphan in orphans {
+            spawn::refuse(&orphan);
+        }
     }
 
     /// Wakes those whose deadline has passed. Returns the time, if it had to be asked for.
@@ -605,101 +533,23 @@ impl Hub {
             // SAFETY: a task cancels its timer as it finishes, so this one has not finished.
             let local = unsafe { task.get().local() };
             local.timer.set(None);
-            let deadline = local.deadline.get();
-            if local.state.get() != State::Parked || deadline == u64::MAX {
+            let (deadline, limit) = (local.deadline.get(), local.limit_now.get());
+            let next = deadline.min(limit);
+            if local.state.get() != State::Parked || next == u64::MAX {
                 // Left over from an earlier wait.
-            } else if deadline <= now {
+            } else if next > now {
+                self.set_timer(task, next);
+            } else if deadline <= limit {
                 self.wake(task, Woken::TimedOut);
             } else {
-                self.set_deadline(task, deadline);
+                self.wake(task, Woken::Elapsed);
             }
         }
         self.due.replace(due);
         Some(now)
     }
 
-    // ---- I/O ----------------------------------------------------------------------------------
-
-    /// Whether an operation on the descriptor is worth trying (see `reactor.rs`).
-    #[inline]
-    pub(crate) fn may_be_ready(&self, fd: RawFd, id: SourceId, direction: Direction) -> bool {
-        self.reactor.borrow_mut().may_be_ready(fd, id, direction)
-    }
-
-    #[inline]
-    pub(crate) fn short_read(&self, fd: RawFd, id: SourceId) {
-        self.reactor.borrow_mut().short_read(fd, id);
-    }
-
-    /// Parks the current task until the descriptor may be ready again.
-    ///
-    /// # Errors
-    /// What epoll_create1(2), eventfd(2) or epoll_ctl(2) says; it has not waited then.
-    #[track_caller]
-    pub(crate) fn wait_fd(
-        &self,
-        fd: RawFd,
-        id: SourceId,
-        direction: Direction,
-        deadline: Option<u64>,
-    ) -> io::Result<Woken> {
-        if self.is_unwinding() {
-            let events = match direction {
-                Direction::Read => libc::POLLIN,
-                Direction::Write => libc::POLLOUT,
-            };
-            let ready = sys::poll_blocking(fd, events, deadline)?;
-            return Ok(if ready { Woken::Unparked } else { Woken::TimedOut });
-        }
-        if !self.reactor.borrow().started() {
-            self.start_reactor()?;
-        }
-        let current = self.current.get();
-        match self.reactor.borrow_mut().wait(fd, id, direction, current)? {
-            Enlisted::AlwaysReady => return Ok(Woken::Unparked),
-            Enlisted::Waiting => {}
-        }
-        let reason = match direction {
-            Direction::Read => Reason::Read(fd),
-            Direction::Write => Reason::Write(fd),
-        };
-        let woken = self.park(reason, deadline);
-        // Poll has taken it off the list, unless something else has ended the wait.
-        self.reactor.borrow_mut().cancel(fd, direction, current);
-        Ok(woken)
-    }
-
-    #[cold]
-    fn start_reactor(&self) -> io::Result<()> {
-        let fds = match self.remote.fds().get() {
-            Some(fds) => fds,
-            None => {
-                let fds = WakeFds { epoll: Arc::new(Epoll::new()?), eventfd: sys::eventfd()? };
-                self.remote.fds().get_or_init(|| fds)
-            }
-        };
-        self.reactor.borrow_mut().start(fds.epoll.clone(), fds.eventfd.as_raw_fd())
-    }
-
     // ---- for the rest of rt --------------------------------------------------------------------------
-
-    /// Parks the current task without regard to kills; for the hub's own purposes.
-    pub(super) fn park_uninterrupted(&self, reason: Reason, deadline: Option<u64>) -> Woken {
-        let current = self.current.get();
-        // SAFETY: the running task is alive and this is its hub's thread.
-        let local = unsafe { current.get().local() };
-        local.shields.set(local.shields.get() + 1);
-        let woken = self.park(reason, deadline);
-        local.shields.set(local.shields.get() - 1);
-        woken
-    }
-
-    /// Whether the running task has been killed and is to unwind now.
-    #[inline]
-    pub(super) fn kill_is_due(&self) -> bool {
-        let task = self.current();
-        task.kill_requested() && self.deliver_kill(task)
-    }
 
     pub(super) fn remote(&self) -> &'static Remote {
         self.remote
@@ -731,23 +581,21 @@ impl Hub {
         }
     }
 
-    /// Wakes all who wait for a descriptor that is being closed.
-    pub(super) fn close_fd(&self, fd: RawFd) {
-        let mut ready = Vec::new();
-        self.reactor.borrow_mut().close(fd, &mut ready);
-        for task in ready {
-            self.wake(task, Woken::Unparked);
-        }
-    }
 
     /// Empties the run queue; in the child of a fork.
     pub(super) fn forget_queue(&self) {
         self.run.clear();
     }
 
-    /// Puts main back into the run queue, which has lost it.
+    /// Puts main, which does not run, into the empty run queue.
     pub(super) fn requeue_main(&self) {
-        self.run.push(self.main_ref);
+        // SAFETY: main is alive, and this is its hub's thread.
+        let local = unsafe { self.main_ref.get().local() };
+        if local.state.get() == State::Active {
+            self.run.push(self.main_ref); // it was in the queue
+        } else {
+            self.wake(self.main_ref, Woken::Unparked);
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Beginning and end: how a hub is made, set up, shut down, taken down with its thread, and what
 //! becomes of it in the child of a fork.
 
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::Once;
 use std::time::Duration;
 
 use super::hub::{self, Hub};
+use super::lock::Lock;
+use super::overflow;
 use super::reactor::SourceId;
 use super::spawn;
 use super::stack;
@@ -88,22 +90,19 @@ impl Hub {
 
 // ---- making -------------------------------------------------------------------------------------
 
-/// The remote halves of all hubs, by number, in use or waiting for the next hub.
-static REMOTES: Mutex<Vec<&'static Remote>> = Mutex::new(Vec::new());
-
-/// Whether this process is the child of a fork, where [`REMOTES`] may be locked for ever.
-static FORKED: AtomicBool = AtomicBool::new(false);
+/// The remote halves of all hubs, in use or waiting for the next hub. Held across fork, so that the child
+/// finds it unlocked.
+static REMOTES: Lock<Vec<&'static Remote>> = Lock::new(Vec::new());
 
 fn remote_for(hub_id: u64) -> &'static Remote {
-    if FORKED.load(Ordering::Relaxed) {
-        return Box::leak(Box::new(Remote::new(0, hub_id)));
-    }
-    let mut remotes = REMOTES.lock().unwrap_or_else(PoisonError::into_inner);
+    static NEXT_INDEX: AtomicU32 = AtomicU32::new(0);
+    let mut remotes = REMOTES.lock();
     if let Some(idle) = remotes.iter().find(|remote| remote.hub_id() == 0) {
         idle.reuse(hub_id);
         return idle;
     }
-    let remote = Box::leak(Box::new(Remote::new(remotes.len() as u32, hub_id)));
+    let index = NEXT_INDEX.fetch_add(1, Ordering::Relaxed);
+    let remote = Box::leak(Box::new(Remote::new(index, hub_id)));
     remotes.push(remote);
     remote
 }
@@ -129,29 +128,33 @@ pub(crate) fn hub_bit(index: u32) -> u64 {
 }
 
 /// Calls `act` with each hub but the calling thread's whose bit is set.
-fn other_hubs(bits: u64, mut act: impl FnMut(&'static Remote)) {
-    // In the child of a fork the lock may be held by a thread that does not exist there.
-    if FORKED.load(Ordering::Relaxed) {
-        return;
-    }
-    let others: Vec<&'static Remote> = {
-        let remotes = REMOTES.lock().unwrap_or_else(PoisonError::into_inner);
-        remotes.iter().copied().filter(|remote| bits & hub_bit(remote.index()) != 0).collect()
+fn other_hubs(bits: u64, act: impl FnMut(&'static Remote)) {
+    // SAFETY: null or this thread's live hub (see `hub::hub`).
+    let own = unsafe { hub::existing().as_ref() }.map(Hub::remote);
+    let is_meant = |remote: &&'static Remote| {
+        bits & hub_bit(remote.index()) != 0 && !own.is_some_and(|own| std::ptr::eq(own, *remote))
     };
-    for other in others {
-        act(other);
-    }
+    let others: Vec<&'static Remote> = REMOTES.lock().iter().copied().filter(is_meant).collect();
+    others.into_iter().for_each(act);
+}
+
+/// Whether hubs other than the calling thread's may be among those in `bits`.
+fn is_shared(bits: u64, own: Option<&Hub>) -> bool {
+    // Two hubs may have the same bit, but only where there are more of them than bits.
+    bits & !own.map_or(0, |own| hub_bit(own.remote().index())) != 0
+        || own.is_some_and(|own| own.remote().index() >= 64)
+        || REMOTES.lock().len() > 64
 }
 
 /// Takes the descriptor of a source that is about to be closed out of the epoll instances of the hubs
 /// in `bits`.
-pub(crate) fn forget_source(fd: RawFd, id: SourceId, mut bits: u64) {
+pub(crate) fn forget_source(fd: RawFd, id: SourceId, bits: u64) {
     // SAFETY: null or this thread's live hub (see `hub::hub`).
-    if let Some(hub) = unsafe { hub::existing().as_ref() } {
+    let own = unsafe { hub::existing().as_ref() };
+    if let Some(hub) = own {
         hub.reactor.borrow_mut().forget(fd, id);
-        bits &= !hub_bit(hub.remote().index());
     }
-    if bits != 0 {
+    if is_shared(bits, own) {
         other_hubs(bits, |other| {
             if let Some(fds) = other.fds().get() {
                 fds.epoll.delete(fd);
@@ -161,13 +164,13 @@ pub(crate) fn forget_source(fd: RawFd, id: SourceId, mut bits: u64) {
 }
 
 /// Wakes whoever waits for a descriptor that is being closed, on the hubs in `bits`.
-pub(crate) fn close_source(fd: RawFd, mut bits: u64) {
+pub(crate) fn close_source(fd: RawFd, bits: u64) {
     // SAFETY: null or this thread's live hub (see `hub::hub`).
-    if let Some(hub) = unsafe { hub::existing().as_ref() } {
+    let own = unsafe { hub::existing().as_ref() };
+    if let Some(hub) = own {
         hub.close_fd(fd);
-        bits &= !hub_bit(hub.remote().index());
     }
-    if bits != 0 {
+    if is_shared(bits, own) {
         // An ended hub has nobody who waits.
         other_hubs(bits, |other| drop(other.send(Message::Close(fd))));
     }
@@ -196,10 +199,9 @@ fn end_all(hub: &Hub, deadline: Option<u64>) -> usize {
             // SAFETY: nothing has run since the list was made, so none has finished. (A kill only
             // queues its victim.)
             let task = unsafe { victim.get() };
-            if !task.kill_requested() {
-                task.request_kill();
-                hub.wake(victim, Woken::Unparked);
-            }
+            // Again in each round: one that was inside a shield may have come out of it.
+            task.request_kill();
+            hub.wake(victim, Woken::Unparked);
         }
         let now = sys::now();
         if deadline.is_some_and(|deadline| now >= deadline) {
@@ -208,7 +210,7 @@ fn end_all(hub: &Hub, deadline: Option<u64>) -> usize {
         hub.awaited_end.set(Some((current, enough)));
         // Not for ever: what is spawned meanwhile, by destructors, has to be killed as well.
         let pause = now + 10_000_000;
-        let _ = hub.park_uninterrupted(
+        let _ = hub.park_shielded(
             Reason::Shutdown,
             Some(deadline.map_or(pause, |deadline| deadline.min(pause))),
         );
@@ -230,9 +232,11 @@ pub(super) fn end_of_thread() {
     if sys::is_main_thread() || !hub.on_main() {
         return;
     }
+    // std has taken the thread's signal stack down by now, and destructors may overflow like any code.
+    overflow::ensure_alt_stack();
     let left = end_all(hub, sys::deadline_in(EXIT_GRACE));
     let mut messages = Vec::new();
-    hub.remote().retire(&mut messages);
+    hub.remote().inbox().close(&mut messages);
     for message in messages {
         if let Message::Spawn(task, _) = message {
             spawn::refuse(&task);
@@ -243,10 +247,13 @@ pub(super) fn end_of_thread() {
         abandon(hub, None);
     }
     hub::detach();
+    let remote = hub.remote();
     // SAFETY: made from a box in `hub::make`; the thread-local is null now, and the functions that use
     // the hub have returned (we are on main's stack, which is ending) or will never run again
     // (abandoned coroutines).
     drop(unsafe { Box::from_raw(pointer.cast_mut()) });
+    // Only now, since nobody of this hub uses it any more.
+    remote.retire();
 }
 
 /// Forgets all tasks but `survivor`: they never run again, their stacks are never reused, and whoever
@@ -259,11 +266,16 @@ fn abandon(hub: &Hub, survivor: Option<TaskRef>) {
         .map(|(key, task)| (key, *task))
         .filter(|(_, task)| Some(*task) != survivor)
         .collect();
+    // First all are out of the queue and out of reach of any wake: one may be waiting for another.
+    for (_, task) in &abandoned {
+        // SAFETY: it has not finished, and this is its hub's thread.
+        unsafe { task.get().local() }.state.set(State::Done);
+    }
     for (key, task) in abandoned {
         // The hub's ownership of the task is given up with it and never taken back: what is suspended
         // must not be dropped.
         hub.tasks.borrow_mut().remove(key);
-        // SAFETY: it has not finished, and this is its hub's thread.
+        // SAFETY: as above.
         let (task, local) = unsafe { (task.get(), task.get().local()) };
         if let Some((key, _)) = local.timer.take() {
             hub.timers.borrow_mut().cancel(key);
@@ -280,11 +292,20 @@ fn abandon(hub: &Hub, survivor: Option<TaskRef>) {
 /// Makes sure that a child process gets a fresh hub.
 fn prepare_for_forks() {
     static ONCE: Once = Once::new();
-    // SAFETY: `in_child` is a function for the life of the process, and does no more than a child of a
-    // threaded process may (glibc keeps its allocator usable there).
+    // SAFETY: these are functions for the life of the process, and the child's does no more than a child
+    // of a threaded process may (glibc keeps its allocator usable there).
     ONCE.call_once(|| unsafe {
-        libc::pthread_atfork(None, None, Some(in_child));
+        libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child));
     });
+}
+
+extern "C" fn before_fork() {
+    std::mem::forget(REMOTES.lock());
+}
+
+extern "C" fn in_parent() {
+    // SAFETY: locked by `before_fork` on this thread.
+    unsafe { REMOTES.force_unlock() };
 }
 
 /// Runs in the child, on the only thread that it has.
@@ -292,27 +313,49 @@ fn prepare_for_forks() {
 /// The coroutine that has called fork goes on, and so does main, since it may be waiting for that one.
 /// All the others stay behind with the parent: two processes must not both run them.
 extern "C" fn in_child() {
-    FORKED.store(true, Ordering::Relaxed);
+    // SAFETY: locked by `before_fork` on the thread that this one is the copy of.
+    unsafe { REMOTES.force_unlock() };
     // SAFETY: null or this thread's live hub (see `hub::hub`).
-    let Some(hub) = (unsafe { hub::existing().as_ref() }) else { return };
-    // SAFETY: this is its hub's thread.
-    let main_state = unsafe { hub.main.local() }.state.get();
-    hub.forget_queue();
-    if main_state == State::Active && !hub.on_main() {
-        hub.requeue_main();
+    let hub = unsafe { hub::existing().as_ref() };
+    // The hubs of other threads are not here. Their descriptors are the parent's, not to be reused.
+    REMOTES.lock().retain(|remote| {
+        let own = hub.is_some_and(|hub| std::ptr::eq(hub.remote(), *remote));
+        if !own {
+            remote.retire();
+        }
+        own
+    });
+    if let Some(hub) = hub {
+        renew(hub);
     }
-    // The parent's threads are not here: what they had sent is theirs.
+}
+
+fn renew(hub: &Hub) {
+    hub.forget_queue();
+    abandon(hub, Some(hub.current_ref()));
+    // What the parent's threads had sent is the parent's. It is forgotten, not dropped, but the survivors
+    // must get further wakes.
     let mut messages = Vec::new();
     hub.remote().inbox().take_all(&mut messages);
+    for message in &messages {
+        if let Message::Wake(task) = message {
+            task.wake_received();
+        }
+    }
     std::mem::forget(messages);
     hub.remote().bell().wake_up();
-    abandon(hub, Some(hub.current_ref()));
+    hub.reactor.borrow_mut().reset();
     if let Some(fds) = hub.remote().fds().get() {
-        let renewed = sys::eventfd()
-            .and_then(|fresh| sys::renew(&fds.eventfd, fresh))
-            .and_then(|()| hub.reactor.borrow_mut().restart(fds.eventfd.as_raw_fd()));
+        let renewed =
+            sys::eventfd().and_then(|fresh| sys::renew(&fds.eventfd, fresh)).and_then(|()| fds.epoll.renew());
         if let Err(error) = renewed {
-            log::error!("no fresh epoll instance after fork ({error}): I/O shares the parent's");
+            // The parent's epoll instance must not be used: better none at all.
+            log::error!("no fresh epoll instance after fork ({error}): the hub cannot wait for I/O");
         }
+    }
+    if !hub.on_main() {
+        // Out of the queue, or waiting for what is gone (a descriptor's registration, a coroutine): let it
+        // look again.
+        hub.requeue_main();
     }
 }

@@ -40,6 +40,23 @@ impl<T> Lock<T> {
         Guard { lock: self }
     }
 
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+
+    /// Releases a lock whose guard was forgotten.
+    ///
+    /// # Safety
+    /// The calling thread must hold the lock (or be the copy, after a fork, of one that did) and have no
+    /// guard of it.
+    pub(crate) unsafe fn force_unlock(&self) {
+        self.held.store(false, Ordering::Release);
+    }
+
     #[cold]
     fn spin(&self) {
         let mut spins = 0;

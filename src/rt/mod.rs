@@ -5,19 +5,22 @@
 //!
 //! ```text
 //! L3   mod (the waist)
-//! L2   hub  life  spawn  wait
-//! L1   coroutine  task  timers  reactor  remote
+//! L2   wait  life  spawn  hub  interrupt  readiness
+//! L1   coroutine  task  run_queue  timers  reactor  remote
 //! L0   sys  stack  overflow  exit  lock
 //! ```
 
 mod coroutine;
 mod exit;
 mod hub;
+mod interrupt;
 mod life;
 mod lock;
 mod overflow;
 mod reactor;
+mod readiness;
 mod remote;
+mod run_queue;
 mod spawn;
 mod stack;
 mod sys;
@@ -31,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use hub::Unparker;
+pub(crate) use interrupt::Shield;
 pub(crate) use life::{Settings, set_settings, settings, shutdown};
 pub(crate) use reactor::{Direction, SourceId};
 pub(crate) use spawn::{Joiner, Outcome, kill, spawn, spawn_on};
@@ -62,11 +66,41 @@ impl Deadline {
     }
 }
 
-/// Ends the calling coroutine by unwinding, as a kill asks for.
+/// Unwinds the calling coroutine as a kill, or a time limit, asks for. To be called with what a wait that
+/// was interrupted has returned.
 #[cold]
-pub(crate) fn unwind_killed() -> ! {
+pub(crate) fn unwind(woken: Woken) -> ! {
+    debug_assert!(matches!(woken, Woken::Killed | Woken::Elapsed));
     // Not a panic: no hook runs and nothing is printed.
-    std::panic::resume_unwind(Box::new(Killed))
+    match woken {
+        Woken::Elapsed => {
+            let limit = hub::hub().elapsed_limit().unwrap_or(0);
+            std::panic::resume_unwind(Box::new(TimeIsUp { limit }))
+        }
+        _ => std::panic::resume_unwind(Box::new(Killed)),
+    }
+}
+
+/// The payload of the unwinding to a time limit.
+struct TimeIsUp {
+    limit: u64,
+}
+
+/// Calls `f`. When the deadline passes before it has returned, its current or next wait unwinds to here,
+/// and the result is `None`. `f` may swallow that, as any unwinding; then the next wait unwinds again.
+pub(crate) fn with_limit<T>(deadline: Option<Deadline>, f: impl FnOnce() -> T) -> Option<T> {
+    let Some(deadline) = deadline else { return Some(f()) };
+    interrupt::with_limit(deadline.0, |own| {
+        // Unwind safety is the caller's caller's: whatever unwinds out of `f` either goes on, as if we
+        // were not here, or becomes an error that says so.
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+            Ok(value) => Some(value),
+            Err(payload) => match payload.downcast_ref::<TimeIsUp>() {
+                Some(TimeIsUp { limit }) if *limit == own => None,
+                _ => std::panic::resume_unwind(payload),
+            },
+        }
+    })
 }
 
 /// Parks the calling coroutine until it is unparked (true) or the deadline has passed (false).
@@ -81,7 +115,7 @@ pub(crate) fn park(reason: Reason, deadline: Option<Deadline>) -> bool {
     match hub::hub().park(reason, deadline.map(|deadline| deadline.0)) {
         Woken::Unparked => true,
         Woken::TimedOut => false,
-        Woken::Killed => unwind_killed(),
+        interrupted => unwind(interrupted),
     }
 }
 
@@ -92,10 +126,10 @@ pub(crate) fn park(reason: Reason, deadline: Option<Deadline>) -> bool {
 #[track_caller]
 pub(crate) fn join<T>(joiner: Joiner<T>) -> Outcome<T> {
     match joiner.wait(None) {
-        Ok(()) | Err(Woken::Unparked | Woken::TimedOut) => joiner.take(),
-        Err(Woken::Killed) => {
+        Ok(()) => joiner.take(),
+        Err(interrupted) => {
             drop(joiner);
-            unwind_killed()
+            unwind(interrupted)
         }
     }
 }
@@ -109,7 +143,7 @@ pub(crate) fn yield_now() {
     let hub = hub::hub();
     hub.yield_now();
     if hub.kill_is_due() {
-        unwind_killed();
+        unwind(Woken::Killed);
     }
 }
 
@@ -193,7 +227,7 @@ pub(crate) fn wait_fd(
     match woken {
         Woken::Unparked => Ok(true),
         Woken::TimedOut => Ok(false),
-        Woken::Killed => unwind_killed(),
+        interrupted => unwind(interrupted),
     }
 }
 

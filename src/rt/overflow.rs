@@ -6,6 +6,7 @@
 //! fault goes to whoever had the handler before: std's own overflow report, a crash reporter, or
 //! the default action.
 
+use std::cell::Cell;
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
 use std::sync::Once;
@@ -56,7 +57,8 @@ fn install_for(signal: libc::c_int, previous: &AtomicPtr<libc::sigaction>) -> io
     Ok(())
 }
 
-fn ensure_alt_stack() {
+/// Gives the calling thread an alternate signal stack if it has none.
+pub(crate) fn ensure_alt_stack() {
     let mut current = MaybeUninit::<libc::stack_t>::uninit();
     // SAFETY: only asks; the kernel fills `current`.
     let asked = unsafe { libc::sigaltstack(ptr::null(), current.as_mut_ptr()) };
@@ -79,10 +81,40 @@ fn ensure_alt_stack() {
         return; // an overflow will then kill the process without a report, as it would in C
     }
     let alternate = libc::stack_t { ss_sp: memory, ss_flags: 0, ss_size: ALT_STACK };
-    // SAFETY: the memory is ours and stays mapped: the kernel may use it until the thread ends, and
-    // there is no later moment at which it could be unmapped. A foreign thread thus leaks 64 KiB
-    // of address space, of which it has touched nothing unless it crashed.
-    unsafe { libc::sigaltstack(&alternate, ptr::null_mut()) };
+    // SAFETY: the memory is ours, and stays mapped until `remove_alt_stack`.
+    if unsafe { libc::sigaltstack(&alternate, ptr::null_mut()) } == 0 {
+        OWN_ALT_STACK.set(memory);
+    }
+}
+
+thread_local! {
+    /// The alternate stack that we have given to this thread, if we have.
+    static OWN_ALT_STACK: Cell<*mut libc::c_void> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// Takes back what `ensure_alt_stack` has given, at the end of the thread.
+pub(crate) fn remove_alt_stack() {
+    let memory = OWN_ALT_STACK.replace(ptr::null_mut());
+    if memory.is_null() {
+        return;
+    }
+    let disable =
+        libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: ALT_STACK };
+    let mut previous = MaybeUninit::<libc::stack_t>::uninit();
+    // SAFETY: both point to valid memory. We are not running on the alternate stack.
+    if unsafe { libc::sigaltstack(&disable, previous.as_mut_ptr()) } != 0 {
+        return;
+    }
+    // SAFETY: filled by the successful call.
+    let previous = unsafe { previous.assume_init() };
+    if previous.ss_sp == memory {
+        // SAFETY: our own mapping, which the kernel has just been told to forget.
+        unsafe { libc::munmap(memory, ALT_STACK) };
+    } else {
+        // Somebody has put another in its place, which stays.
+        // SAFETY: what the kernel has just given us is valid.
+        unsafe { libc::sigaltstack(&previous, ptr::null_mut()) };
+    }
 }
 
 /// The stack pointer at the moment of the fault.

@@ -172,7 +172,14 @@ impl<W: Copy + PartialEq> Reactor<W> {
     /// What epoll_ctl(2) says; nothing has changed then.
     pub(crate) fn start(&mut self, epoll: Arc<Epoll>, wake_fd: RawFd) -> io::Result<()> {
         // Edge-triggered: each signal is one event, and nobody ever needs to read the counter.
-        epoll.add(wake_fd, libc::EPOLLIN | libc::EPOLLET, WAKE_TAG)?;
+        // The instance may have served an earlier hub, and know the eventfd.
+        let interest = libc::EPOLLIN | libc::EPOLLET;
+        match epoll.add(wake_fd, interest, WAKE_TAG) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                epoll.modify(wake_fd, interest, WAKE_TAG)?;
+            }
+            other => other?,
+        }
         self.events.reserve_exact(BATCH);
         self.epoll = Some(epoll);
         Ok(())
@@ -338,21 +345,9 @@ impl<W: Copy + PartialEq> Reactor<W> {
         }
     }
 
-    /// In the child of a fork: knows of no registration and no waiter any more.
-    ///
-    /// The parent shares the old epoll instance, so nothing may be deleted from it; the descriptor
-    /// is made to stand for a new instance instead.
-    ///
-    /// # Errors
-    /// What epoll_create1(2) or epoll_ctl(2) says.
-    pub(crate) fn restart(&mut self, wake_fd: RawFd) -> io::Result<()> {
-        self.entries.clear();
-        self.waiting = 0;
-        if let Some(epoll) = &self.epoll {
-            epoll.renew()?;
-            epoll.add(wake_fd, libc::EPOLLIN | libc::EPOLLET, WAKE_TAG)?;
-        }
-        Ok(())
+    /// In the child of a fork: knows of no registration, no waiter and no epoll instance any more.
+    pub(crate) fn reset(&mut self) {
+        *self = Reactor::new();
     }
 }
 

@@ -91,9 +91,7 @@ impl<T, F: FnOnce() -> T> Packet<T, F> {
         });
         // Detached: dropped here, on the coroutine's own stack and thread.
         if let Some(outcome) = outcome {
-            if catch_unwind(AssertUnwindSafe(|| discard(task, outcome))).is_err() {
-                log::error!("the result of a detached coroutine panicked when it was dropped");
-            }
+            contain("result of a detached coroutine", || discard(task, outcome));
         }
     }
 }
@@ -135,7 +133,7 @@ impl<T> Joiner<T> {
         if hub.owns(&self.task) {
             return hub.join(&self.task, reason, deadline);
         }
-        self.task.exit.wait(reason, deadline, |exit| (*exit == Exit::Done).then_some(()))
+        self.task.exit.wait_until(reason, deadline, |exit| (*exit == Exit::Done).then_some(()))
     }
 
     /// The result of a coroutine that has ended (`wait` has returned `Ok`). One that ended without having
@@ -155,13 +153,13 @@ impl<T> Joiner<T> {
 
 impl<T> Drop for Joiner<T> {
     fn drop(&mut self) {
-        let done = self.task.exit.with(|exit| match exit {
-            Exit::Done => true,
-            Exit::Running | Exit::Detached => {
+        let done = {
+            let mut exit = self.task.exit.lock();
+            if *exit == Exit::Running {
                 *exit = Exit::Detached;
-                false
             }
-        });
+            *exit == Exit::Done
+        };
         if done {
             // SAFETY: as in `take`.
             let outcome = unsafe { (*self.outcome()).take() };
@@ -169,6 +167,15 @@ impl<T> Drop for Joiner<T> {
                 discard(&self.task, outcome);
             }
         }
+    }
+}
+
+/// Calls a user's destructor where a panic of it must not get through.
+fn contain(whose: &str, destructor: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(destructor)) {
+        log::error!("the {whose} panicked when it was dropped");
+        // Its own destructor might panic again, and there is nobody left to catch that.
+        std::mem::forget(payload);
     }
 }
 
@@ -274,17 +281,21 @@ pub(crate) fn spawn_on<T: Send + 'static>(
     }
 }
 
-/// Takes in a coroutine that another thread has sent.
-pub(super) fn adopt(hub: &Hub, task: TaskArc, size: usize) {
+/// Takes in a coroutine that another thread has sent. Gives it back if it cannot run, to be refused
+/// where a user's destructor may run.
+pub(super) fn adopt(hub: &Hub, task: TaskArc, size: usize) -> Result<(), TaskArc> {
     if !hub.owns(&task) {
-        return refuse(&task); // sent to the hub that had this inbox before
+        return Err(task); // sent to the hub that had this inbox before
     }
     let size = if size == 0 { hub.settings.get().stack_size } else { size };
     match Reservation::new(size) {
-        Ok(reservation) => hub.admit(task, reservation),
+        Ok(reservation) => {
+            hub.admit(task, reservation);
+            Ok(())
+        }
         Err(error) => {
             log::error!("a coroutine sent from another thread finds no stack: {error}");
-            refuse(&task);
+            Err(task)
         }
     }
 }

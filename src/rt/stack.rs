@@ -104,8 +104,10 @@ pub(crate) struct Region {
     /// Bytes from one slot to the next: guard and usable part.
     stride: AtomicUsize,
     slots: AtomicUsize,
-    /// Slots that are in use or in a free list. Only its thread's pool changes it.
+    /// Slots that are in use or in a free list. Only its thread changes it.
     taken: AtomicUsize,
+    /// The generation of the pool that it belongs to.
+    pool: AtomicUsize,
     next: AtomicPtr<Region>,
 }
 
@@ -205,7 +207,7 @@ fn page_size() -> usize {
 
 impl Region {
     /// Maps a region of up to `slots` slots; fewer when the address space is short.
-    fn map(stride: usize, mut slots: usize) -> io::Result<&'static Region> {
+    fn map(stride: usize, mut slots: usize, pool: usize) -> io::Result<&'static Region> {
         let base = loop {
             match map_pages(stride * slots) {
                 Ok(base) => break base,
@@ -217,6 +219,7 @@ impl Region {
         region.stride.store(stride, Ordering::Relaxed);
         region.slots.store(slots, Ordering::Relaxed);
         region.taken.store(0, Ordering::Relaxed);
+        region.pool.store(pool, Ordering::Relaxed);
         region.base.store(base, Ordering::Release);
         Ok(region)
     }
@@ -240,6 +243,7 @@ impl Region {
             stride: AtomicUsize::new(1),
             slots: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
+            pool: AtomicUsize::new(0),
             next: AtomicPtr::new(ptr::null_mut()),
         }));
         let mut head = REGIONS.load(Ordering::Acquire);
@@ -323,9 +327,9 @@ struct Class {
 impl Class {
     /// Makes sure that there is a free stack for one more who will come for it.
     #[inline]
-    fn reserve(&mut self) -> io::Result<()> {
+    fn reserve(&mut self, pool: usize) -> io::Result<()> {
         if self.warm.len() + self.cold.len() <= self.reserved {
-            let slot = self.carve()?;
+            let slot = self.carve(pool)?;
             self.cold.push(slot);
         }
         self.reserved += 1;
@@ -334,11 +338,11 @@ impl Class {
 
     /// A slot that was never used, with its guard.
     #[cold]
-    fn carve(&mut self) -> io::Result<Slot> {
+    fn carve(&mut self, pool: usize) -> io::Result<Slot> {
         if self.fresh == 0 {
             let last = self.regions.last().map_or(0, |last| last.slots.load(Ordering::Relaxed));
             let wanted = (last * 2).clamp(FIRST_SLOTS, MAX_SLOTS);
-            let region = Region::map(self.size + GUARD, wanted)?;
+            let region = Region::map(self.size + GUARD, wanted, pool)?;
             self.fresh = region.slots.load(Ordering::Relaxed) as u32;
             self.regions.push(region);
         }
@@ -356,6 +360,8 @@ impl Class {
 struct Pool {
     classes: Vec<Class>,
     cached: usize,
+    /// Tells pools apart: a thread that is ending may make a second one.
+    generation: usize,
 }
 
 thread_local! {
@@ -376,8 +382,10 @@ fn pool() -> &'static RefCell<Pool> {
 
 #[cold]
 fn make_pool() -> &'static RefCell<Pool> {
+    static GENERATION: AtomicUsize = AtomicUsize::new(1);
     overflow::install();
-    let pool = Pool { classes: Vec::new(), cached: DEFAULT_CACHED };
+    let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+    let pool = Pool { classes: Vec::new(), cached: DEFAULT_CACHED, generation };
     let pool = Box::leak(Box::new(RefCell::new(pool)));
     POOL.set(pool);
     exit::at_thread_exit(exit::Phase::Stacks, release_pool);
@@ -404,6 +412,7 @@ fn release_pool() {
             }
         }
     }
+    overflow::remove_alt_stack();
 }
 
 /// Sets how many free stacks of each size this thread keeps with their pages.
@@ -472,7 +481,7 @@ impl Reservation {
             None => pool.class_for(size)?,
         };
         let class = &mut pool.classes[class];
-        class.reserve()?;
+        class.reserve(pool.generation)?;
         Ok(Reservation { size: class.size })
     }
 
@@ -499,7 +508,7 @@ impl Reservation {
         class.reserved = class.reserved.saturating_sub(1);
         let slot = match class.warm.pop().or_else(|| class.cold.pop()) {
             Some(slot) => slot,
-            None => class.carve()?,
+            None => class.carve(pool.generation)?,
         };
         class.in_use += 1;
         let slot_end = slot.start() + GUARD + class.size;
@@ -575,18 +584,19 @@ impl Drop for Stack {
         let pool = POOL.get();
         // SAFETY: null, or the live pool of this thread (see `pool`). Stacks are not `Send`, so if
         // the pool is there, the slot is its own.
-        let Some(pool) = (unsafe { pool.as_ref() }) else {
+        let pool = unsafe { pool.as_ref() };
+        let generation = slot.region.pool.load(Ordering::Relaxed);
+        let pool = pool.map(RefCell::borrow_mut).filter(|pool| pool.generation == generation);
+        let Some(mut pool) = pool else {
             // The thread is ending and its pool is gone: the last one out unmaps the region.
             if slot.region.taken.fetch_sub(1, Ordering::Relaxed) == 1 {
                 slot.region.unmap();
             }
             return;
         };
-        let pool = &mut *pool.borrow_mut();
-        let Some(class) = pool.classes.get_mut(self.class as usize) else {
-            return; // a pool made anew at the thread's end does not know the slot: it stays
-        };
-        class.in_use = class.in_use.saturating_sub(1);
+        let pool = &mut *pool;
+        let class = &mut pool.classes[self.class as usize];
+        class.in_use -= 1;
         if class.warm.len() < pool.cached {
             class.warm.push(slot);
         } else {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::coroutine::{Coroutine, Suspender};
+use super::interrupt::Limit;
 use super::remote::{Doorbell, Inbox, Ring};
 use super::stack::Reservation;
 use super::sys::{self, Epoll};
@@ -164,6 +165,8 @@ pub(crate) enum Woken {
     TimedOut,
     /// It has been killed and is to unwind.
     Killed,
+    /// A time limit around it has passed, and it is to unwind to that.
+    Elapsed,
 }
 
 /// What a parked coroutine waits for, for people to read.
@@ -175,6 +178,11 @@ pub(crate) enum Reason {
     Read(i32),
     Write(i32),
     Shutdown,
+    /// Something of `sync` and its like, by its name.
+    Wait(&'static str),
+    /// A lock, by its name and where it keeps the id of the coroutine that holds it (0: nobody). The cell
+    /// lives as long as the wait: the waiter borrows the lock.
+    Lock(&'static str, *const AtomicU64),
 }
 
 /// The hub's own notes on a task. Only the hub's thread touches them.
@@ -191,6 +199,12 @@ pub(crate) struct Local {
     pub(super) woken: Cell<Woken>,
     /// When the current park ends by itself; `u64::MAX` for never.
     pub(super) deadline: Cell<u64>,
+    /// The time limits around what it executes, outermost first, and the earliest of them (`u64::MAX` for
+    /// none).
+    pub(super) limits: Cell<Vec<Limit>>,
+    pub(super) limit: Cell<u64>,
+    /// The same, if it may interrupt the current park.
+    pub(super) limit_now: Cell<u64>,
     /// The task's one entry among the timers, and when it fires: at the deadline or earlier. It stays
     /// there after a wake, since most deadlines are set again before they are reached.
     pub(super) timer: Cell<Option<(TimerKey, u64)>>,
@@ -202,9 +216,9 @@ pub(crate) struct Local {
     pub(super) key: Cell<usize>,
     /// A coroutine of the same hub that joins this one.
     pub(super) joiner: Cell<Option<TaskRef>>,
-    /// While above zero, a kill waits.
+    /// While above zero, kills and time limits wait.
     pub(super) shields: Cell<u32>,
-    /// How often a kill has been delivered. More than once means that it was swallowed.
+    /// How often it has been told to unwind by a kill.
     pub(super) kills_delivered: Cell<u32>,
 }
 
@@ -286,6 +300,9 @@ impl Task {
                 state: Cell::new(State::Active),
                 woken: Cell::new(Woken::Unparked),
                 deadline: Cell::new(u64::MAX),
+                limits: Cell::new(Vec::new()),
+                limit: Cell::new(u64::MAX),
+                limit_now: Cell::new(u64::MAX),
                 timer: Cell::new(None),
                 reason: Cell::new(Reason::Park),
                 location: Cell::new(Location::caller()),
@@ -442,10 +459,9 @@ impl Remote {
         self.hub_id.load(Ordering::Acquire)
     }
 
-    /// Ends its service to a hub. Refuses messages from now on; those that are there go to `left`.
-    pub(super) fn retire(&self, left: &mut Vec<Message>) {
+    /// Lets the next hub have it. The inbox must be closed, and nobody of the old hub may use it any more.
+    pub(super) fn retire(&self) {
         self.hub_id.store(0, Ordering::Release);
-        self.inbox.close(left);
     }
 
     /// Serves another hub. Only for one that has retired.

@@ -1,60 +1,110 @@
 //! The one place where coroutines and threads wait for each other: a FIFO of waiters around a value.
 //!
-//! A [`WaitQueue<S>`] guards a small state `S` and the queue of those who wait for it to change, by
+//! A [`WaitQueue<S, M>`] guards a small state `S` and the queue of those who wait for it to change, by
 //! one lock. Waiting is *look, enlist, park, leave*:
 //!
 //! ```text
-//!   waiter                                    waker
+//!   waiter                                    granter
 //!   lock; state good? done                    lock; change the state
-//!         else enlist; unlock                       grant the first waiter (unlink it,
-//!   park                                            take its unparker); unlock
-//!   lock; granted? done                       unpark
-//!         else unlink; timed out or killed
+//!         else enlist; unlock                       unlink the first node, put a message
+//!   park                                            into it, take its unparker, mark it
+//!   granted? take the message, done                 granted; unlock
+//!   else lock; unlink: timed out or killed    unpark
 //! ```
 //!
-//! A grant is a fact once it is made: a waiter that is granted and times out in the same moment has
-//! been granted. So no wake-up is lost to a waiter that has given up, and a value that was handed over
-//! is never dropped. A node that is not granted is unlinked by its waiter, under the lock, before the
-//! waiter goes on or unwinds.
+//! A grant is a fact once it is made: a waiter that is granted and times out, or is killed, in the same
+//! moment has been granted. So no wake-up is lost to a waiter that has given up, and a value that was
+//! handed over is never dropped. What a grant means is the user's: a unit of something handed over
+//! (`M = ()` for a permit, a value for a channel), or just "look again".
 //!
-//! Nodes live on the waiters' stacks: enlisting allocates nothing. That is sound because a waiter
-//! leaves `wait` only after its node is unlinked, because parking does not unwind, and because the stack
-//! of a coroutine that never runs again is never reused.
+//! A waiter may enlist in several queues at once ([`Selection`]). The first grant *claims* it; a granter
+//! that comes second finds the claim taken and goes on to the next waiter.
+//!
+//! Nodes live on the waiters' stacks: enlisting allocates nothing. That is sound because a waiter leaves
+//! only after its node is unlinked, because parking does not unwind, and because the stack of a coroutine
+//! that never runs again is never reused.
 
 use std::cell::{Cell, UnsafeCell};
+use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::hub::{self, Unparker};
-use super::lock::Lock;
+use super::hub::{self, Hub, Unparker};
+use super::lock::{Guard, Lock};
 use super::task::{Reason, Woken};
 
 /// See the module's documentation.
-pub(crate) struct WaitQueue<S> {
-    lock: Lock<Inner<S>>,
+pub(crate) struct WaitQueue<S, M = ()> {
+    lock: Lock<Inner<S, M>>,
 }
 
-struct Inner<S> {
+struct Inner<S, M> {
     state: S,
-    head: *const Node,
-    tail: *const Node,
+    head: *const Node<M>,
+    tail: *const Node<M>,
+    len: usize,
 }
 
-// SAFETY: the pointers lead to nodes that are touched only under the lock, whatever the thread.
-unsafe impl<S: Send> Send for Inner<S> {}
+// SAFETY: the pointers lead to nodes that are touched only under the lock, whatever the thread, and
+// whose messages are `Send`.
+unsafe impl<S: Send, M: Send> Send for Inner<S, M> {}
 
-/// One who waits. Every field is guarded by the queue's lock.
-struct Node {
-    /// Taken by whoever grants.
+/// One who waits, in one queue or in several.
+struct Waiter {
+    /// 0, or 1 + the index of the node that was granted. The granter's last access.
+    granted: AtomicU32,
+    /// Taken by the one who grants.
     unparker: UnsafeCell<Option<Unparker>>,
-    granted: Cell<bool>,
-    prev: Cell<*const Node>,
-    next: Cell<*const Node>,
 }
 
-impl<S> Inner<S> {
+impl Waiter {
+    fn new(hub: &Hub) -> Waiter {
+        Waiter { granted: AtomicU32::new(0), unparker: UnsafeCell::new(Some(hub.unparker())) }
+    }
+
+    #[inline]
+    fn grant(&self) -> Option<u32> {
+        // Acquire: the message that was put into the node.
+        self.granted.load(Ordering::Acquire).checked_sub(1)
+    }
+}
+
+/// A waiter's place in one queue.
+///
+/// All fields are guarded by the queue's lock while the node is linked; once it is granted they belong to
+/// the waiter alone.
+pub(crate) struct Node<M> {
+    waiter: Cell<*const Waiter>,
+    /// 1 + its place among the waiter's nodes.
+    index: Cell<u32>,
+    linked: Cell<bool>,
+    /// What the waiter offers, or what it is granted.
+    message: UnsafeCell<Option<M>>,
+    prev: Cell<*const Node<M>>,
+    next: Cell<*const Node<M>>,
+}
+
+impl<M> Node<M> {
+    pub(crate) fn new(offer: Option<M>) -> Self {
+        Node {
+            waiter: Cell::new(ptr::null()),
+            index: Cell::new(0),
+            linked: Cell::new(false),
+            message: UnsafeCell::new(offer),
+            prev: Cell::new(ptr::null()),
+            next: Cell::new(ptr::null()),
+        }
+    }
+}
+
+impl<S, M> Inner<S, M> {
     /// # Safety
-    /// `node` must stay where it is until it is unlinked.
-    unsafe fn enlist(&mut self, node: &Node) {
+    /// `node` and `waiter` must stay where they are until the node is unlinked.
+    unsafe fn enlist(&mut self, node: &Node<M>, waiter: &Waiter, index: u32) {
+        node.waiter.set(waiter);
+        node.index.set(index + 1);
+        node.linked.set(true);
+        node.next.set(ptr::null());
         node.prev.set(self.tail);
         // SAFETY: the tail is null or a node that is linked and hence alive.
         match unsafe { self.tail.as_ref() } {
@@ -62,11 +112,12 @@ impl<S> Inner<S> {
             Some(tail) => tail.next.set(node),
         }
         self.tail = node;
+        self.len += 1;
     }
 
     /// # Safety
     /// `node` must be linked into this queue.
-    unsafe fn unlink(&mut self, node: &Node) {
+    unsafe fn unlink(&mut self, node: &Node<M>) {
         let (prev, next) = (node.prev.get(), node.next.get());
         // SAFETY: the neighbours of a linked node are linked, hence alive, or null.
         match unsafe { prev.as_ref() } {
@@ -78,94 +129,311 @@ impl<S> Inner<S> {
             None => self.tail = prev,
             Some(next) => next.prev.set(prev),
         }
+        node.linked.set(false);
+        self.len -= 1;
     }
 
-    /// Takes the first waiter off the queue; it counts as woken from now on.
-    fn grant(&mut self) -> Option<Unparker> {
-        let node = NonNull::new(self.head.cast_mut())?;
-        // SAFETY: a linked node is alive, and its fields are ours under the lock.
-        let node = unsafe { node.as_ref() };
-        // SAFETY: it is the head.
-        unsafe { self.unlink(node) };
-        node.granted.set(true);
-        // SAFETY: as above; the waiter itself looks at the unparker only before it enlists.
-        unsafe { (*node.unparker.get()).take() }
+    /// Takes the first waiter off the queue that nobody else has claimed, exchanges messages with it by
+    /// `exchange`, and returns its unparker.
+    fn grant_first<R>(
+        &mut self,
+        exchange: impl FnOnce(&mut Option<M>) -> R,
+    ) -> Option<(R, Unparker)> {
+        loop {
+            let node = NonNull::new(self.head.cast_mut())?;
+            // SAFETY: a linked node is alive, and so is its waiter; their fields are ours under the lock.
+            let node = unsafe { node.as_ref() };
+            // SAFETY: it is the head.
+            unsafe { self.unlink(node) };
+            // SAFETY: as above. (A waiter that has been claimed elsewhere still has to take this lock, to
+            // see that this node is unlinked, before it goes on.)
+            let waiter = unsafe { &*node.waiter.get() };
+            if waiter.granted.load(Ordering::Relaxed) != 0 {
+                continue;
+            }
+            // SAFETY: as above; the waiter looks at the message only after the grant.
+            let message = unsafe { &mut *node.message.get() };
+            // In several queues at once? Then somebody else may claim it now.
+            let claim = CLAIM | node.index.get();
+            let claimed =
+                waiter.granted.compare_exchange(0, claim, Ordering::Acquire, Ordering::Relaxed);
+            if claimed.is_err() {
+                continue;
+            }
+            let result = exchange(message);
+            // SAFETY: claimed by us, so nobody else takes it.
+            let unparker = unsafe { (*waiter.unparker.get()).take() };
+            // The last access: from here on the waiter may be gone. Release: the message.
+            waiter.granted.store(node.index.get(), Ordering::Release);
+            return unparker.map(|unparker| (result, unparker));
+        }
     }
 }
 
-impl<S> WaitQueue<S> {
-    pub(crate) const fn new(state: S) -> Self {
-        WaitQueue { lock: Lock::new(Inner { state, head: ptr::null(), tail: ptr::null() }) }
-    }
+/// Set in `granted` while a granter is at work: claimed, but the message is not there yet.
+const CLAIM: u32 = 1 << 31;
 
-    /// Looks at the state, or changes it in a way that nobody waits for.
+/// Exclusive access to a queue's state and waiters. Wake the unparkers that it gives only after it is
+/// dropped.
+pub(crate) struct Locked<'a, S, M> {
+    inner: Guard<'a, Inner<S, M>>,
+}
+
+impl<S, M> Deref for Locked<'_, S, M> {
+    type Target = S;
+
     #[inline]
-    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut S) -> R) -> R {
-        look(&mut self.lock.lock().state)
+    fn deref(&self) -> &S {
+        &self.inner.state
+    }
+}
+
+impl<S, M> DerefMut for Locked<'_, S, M> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.inner.state
+    }
+}
+
+impl<S, M> Locked<'_, S, M> {
+    /// How many wait. Some of them may have been claimed by another queue.
+    #[inline]
+    pub(crate) fn waiting(&self) -> usize {
+        self.inner.len
     }
 
-    /// Waits until `attempt` says that the state is good. It is called under the lock, at first and
-    /// again after every wake-up; it must be short and must not unwind.
+    /// Hands `message` to the first waiter; gives it back if there is none.
+    pub(crate) fn grant(&mut self, message: M) -> Result<Unparker, M> {
+        let mut message = Some(message);
+        match self.inner.grant_first(|slot| *slot = message.take()) {
+            Some(((), unparker)) => Ok(unparker),
+            None => Err(message.expect("without a waiter there was no exchange")),
+        }
+    }
+
+    /// Takes what the first waiter offers, and lets it go on.
+    pub(crate) fn take_offer(&mut self) -> Option<(M, Unparker)> {
+        let (offer, unparker) = self.inner.grant_first(Option::take)?;
+        Some((offer.expect("whoever waits in this queue makes an offer"), unparker))
+    }
+}
+
+impl<S, M> WaitQueue<S, M> {
+    pub(crate) const fn new(state: S) -> Self {
+        let inner = Inner { state, head: ptr::null(), tail: ptr::null(), len: 0 };
+        WaitQueue { lock: Lock::new(inner) }
+    }
+
+    /// Exclusive access, for a few instructions: no foreign code, no allocation of note, no wait.
+    #[inline(always)]
+    pub(crate) fn lock(&self) -> Locked<'_, S, M> {
+        Locked { inner: self.lock.lock() }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut S {
+        &mut self.lock.get_mut().state
+    }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.lock.into_inner().state
+    }
+
+    /// Waits to be granted something, unless `attempt` finds, under the lock, that there is no need to.
+    /// With `offer` the granter finds that in the node.
     ///
-    /// `Err` says why the wait ended without that.
+    /// It never unwinds.
+    ///
+    /// # Errors
+    /// Why the wait ended without a grant, and the offer.
+    #[inline]
     #[track_caller]
     pub(crate) fn wait<R>(
         &self,
         reason: Reason,
         deadline: Option<u64>,
-        mut attempt: impl FnMut(&mut S) -> Option<R>,
-    ) -> Result<R, Woken> {
+        offer: Option<M>,
+        attempt: impl FnOnce(&mut Locked<'_, S, M>, &mut Option<M>) -> Option<R>,
+    ) -> Result<Waited<R, M>, (Woken, Option<M>)> {
         let hub = hub::hub();
-        loop {
-            let node = Node {
-                unparker: UnsafeCell::new(None),
-                granted: Cell::new(false),
-                prev: Cell::new(ptr::null()),
-                next: Cell::new(ptr::null()),
-            };
-            {
-                let mut inner = self.lock.lock();
-                if let Some(done) = attempt(&mut inner.state) {
-                    return Ok(done);
-                }
-                // SAFETY: not enlisted yet, so nobody else knows the node.
-                unsafe { *node.unparker.get() = Some(hub.unparker()) };
-                // SAFETY: the node is unlinked below, before this frame ends, unless a grant has
-                // unlinked it; nothing in between unwinds.
-                unsafe { inner.enlist(&node) };
+        let mut node = Node::new(offer);
+        let waiter;
+        {
+            let mut locked = self.lock();
+            if let Some(done) = attempt(&mut locked, node.message.get_mut()) {
+                return Ok(Waited::Attempted(done));
             }
-            loop {
-                let woken = hub.park(reason, deadline);
-                let mut inner = self.lock.lock();
-                if node.granted.get() {
-                    match attempt(&mut inner.state) {
-                        Some(done) => return Ok(done),
-                        None => break, // somebody was quicker: to the end of the queue
-                    }
+            waiter = Waiter::new(hub);
+            // SAFETY: the node is unlinked below, before this frame ends, unless a grant has unlinked
+            // it; nothing in between unwinds.
+            unsafe { locked.inner.enlist(&node, &waiter, 0) };
+        }
+        let mut gave_up = None;
+        loop {
+            if let Some(index) = waiter.grant() {
+                if index & CLAIM == 0 {
+                    return Ok(Waited::Granted(node.message.into_inner()));
                 }
-                if woken == Woken::Unparked {
-                    continue; // by somebody else, for an earlier wait
+                std::hint::spin_loop(); // the granter is half a dozen instructions from done
+                continue;
+            }
+            if let Some(woken) = gave_up {
+                return Err((woken, node.message.into_inner()));
+            }
+            let woken = hub.park(reason, deadline);
+            if woken != Woken::Unparked {
+                let mut locked = self.lock();
+                if node.linked.get() {
+                    // SAFETY: just seen.
+                    unsafe { locked.inner.unlink(&node) };
                 }
-                // SAFETY: it was enlisted and not granted, so it is linked.
-                unsafe { inner.unlink(&node) };
-                return attempt(&mut inner.state).ok_or(woken);
+                gave_up = Some(woken);
             }
         }
     }
 
-    /// Changes the state and wakes everybody who waits, in the order in which they came.
+    /// Waits until `attempt` says that the state is good. It is called under the lock, at first and again
+    /// after every grant, which means no more than "look again"; it must be short and must not unwind.
+    ///
+    /// # Errors
+    /// Why the wait ended without that.
+    #[track_caller]
+    pub(crate) fn wait_until<R>(
+        &self,
+        reason: Reason,
+        deadline: Option<u64>,
+        mut attempt: impl FnMut(&mut S) -> Option<R>,
+    ) -> Result<R, Woken> {
+        loop {
+            match self.wait(reason, deadline, None, |state, _| attempt(state)) {
+                Ok(Waited::Attempted(done)) => return Ok(done),
+                Ok(Waited::Granted(_)) => {}
+                Err((woken, _)) => return attempt(&mut self.lock()).ok_or(woken),
+            }
+        }
+    }
+
+    /// Changes the state and lets all who wait at this moment look again, in the order in which they came.
     #[inline]
     pub(crate) fn update_and_wake_all<R>(&self, change: impl FnOnce(&mut S) -> R) -> R {
-        let mut inner = self.lock.lock();
-        let result = change(&mut inner.state);
-        while let Some(unparker) = inner.grant() {
-            drop(inner);
+        let mut locked = self.lock();
+        let result = change(&mut locked);
+        // Who enlists anew after being woken is not woken again.
+        for _ in 0..locked.waiting() {
+            let Some(((), unparker)) = locked.inner.grant_first(|_| ()) else { break };
+            drop(locked);
             unparker.unpark();
-            inner = self.lock.lock();
+            locked = self.lock();
         }
         result
     }
 }
+
+/// How a wait has ended well.
+pub(crate) enum Waited<R, M> {
+    /// Nothing had to be waited for.
+    Attempted(R),
+    /// A granter came. The message, if there was an exchange of messages.
+    Granted(Option<M>),
+}
+
+/// A wait in several queues at once, for the first that grants.
+///
+/// Enlist with [`enlist`](Self::enlist), then [`park`](Self::park); then every queue must be left with
+/// [`leave`](Self::leave), in any order, before the nodes go.
+pub(crate) struct Selection {
+    waiter: Waiter,
+}
+
+impl Selection {
+    pub(crate) fn new() -> Selection {
+        Selection { waiter: Waiter::new(hub::hub()) }
+    }
+
+    /// Enlists `node` as the one with this index. If there is no need to wait, because `ready` says so under
+    /// the lock, it claims the wait and returns what `take` takes. Nothing happens if a queue that was
+    /// enlisted before has granted already.
+    ///
+    /// # Safety
+    /// `self` and `node` must stay where they are until `leave` has been called for the node, also when
+    /// the caller unwinds.
+    pub(crate) unsafe fn enlist<S, M, R>(
+        &self,
+        queue: &WaitQueue<S, M>,
+        node: &Node<M>,
+        index: u32,
+        ready: impl FnOnce(&mut Locked<'_, S, M>) -> bool,
+        take: impl FnOnce(&mut Locked<'_, S, M>) -> R,
+    ) -> Option<R> {
+        let mut locked = queue.lock();
+        if ready(&mut locked) {
+            return self.claim().then(|| take(&mut locked));
+        }
+        // SAFETY: by contract.
+        unsafe { locked.inner.enlist(node, &self.waiter, index) };
+        None
+    }
+
+    /// Keeps granters away from now on; false if one was quicker.
+    fn claim(&self) -> bool {
+        let claim =
+            self.waiter.granted.compare_exchange(0, SELF_CLAIMED, Ordering::Acquire, Ordering::Acquire);
+        claim.is_ok()
+    }
+
+    /// The index of the node that was granted, once its message is there.
+    pub(crate) fn granted(&self) -> Option<u32> {
+        loop {
+            let granted = self.waiter.granted.load(Ordering::Acquire);
+            if granted == 0 || granted == SELF_CLAIMED {
+                return None;
+            }
+            if granted & CLAIM == 0 {
+                return Some(granted - 1);
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Parks until one of the queues grants. It never unwinds.
+    #[track_caller]
+    pub(crate) fn park(&self, reason: Reason, deadline: Option<u64>) -> Result<u32, Woken> {
+        loop {
+            if let Some(index) = self.granted() {
+                return Ok(index);
+            }
+            let woken = hub::hub().park(reason, deadline);
+            if woken != Woken::Unparked {
+                // A grant that comes before the claim counts.
+                return if self.claim() { Err(woken) } else { Ok(self.wait_for_grant()) };
+            }
+        }
+    }
+
+    fn wait_for_grant(&self) -> u32 {
+        loop {
+            if let Some(index) = self.granted() {
+                return index;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Takes the node out of the queue if it is still there, and returns its message.
+    pub(crate) fn leave<S, M>(&self, queue: &WaitQueue<S, M>, node: &Node<M>) -> Option<M> {
+        let mut locked = queue.lock();
+        if node.linked.get() {
+            // SAFETY: just seen, and a node is only ever linked into one queue.
+            unsafe { locked.inner.unlink(node) };
+        }
+        drop(locked);
+        // SAFETY: unlinked, and if it is the granted one, then `granted` has seen the granter's last
+        // access.
+        unsafe { (*node.message.get()).take() }
+    }
+}
+
+/// In `granted`: the waiter itself has decided that it wants no more grants.
+const SELF_CLAIMED: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests;

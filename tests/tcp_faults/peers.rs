@@ -132,9 +132,10 @@ fn urgent_data_in_mid_stream_does_not_hang_the_reader() {
         let pauses: [fn(); 3] = [|| {}, yield_now, || sleep(Duration::from_millis(1))];
         for (before, behind) in pauses.iter().flat_map(|p| pauses.iter().map(move |q| (p, q))) {
             for reads_first in [false, true] {
-                let (mut peer, stream) = pair_with_peer();
+                let (peer, stream) = pair_with_peer();
                 let spawn_reader = || spawn(move || read_all(&stream));
                 let write = move || {
+                    let mut peer = peer;
                     for _ in 0..10 {
                         peer.write_all(b"abc").unwrap();
                         before();

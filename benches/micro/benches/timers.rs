@@ -103,27 +103,36 @@ fn bare_switches() -> impl FnMut() -> f64 {
     }
 }
 
-/// Processor time in nanoseconds that `wait` takes, with all coroutines doing it.
+/// Processor time in nanoseconds that `wait` takes, with all coroutines doing it. Neither their
+/// beginning nor their end is in it.
 fn cpu_of_each(wait: fn()) -> f64 {
-    let (awake, begin) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(Duration::ZERO)));
+    let (done, begin, end) =
+        (Rc::new(Cell::new(0)), Rc::new(Cell::default()), Rc::new(Cell::default()));
     let sleepers: Vec<_> = (0..SLEEPERS)
         .map(|_| {
-            let (awake, begin) = (Rc::clone(&awake), Rc::clone(&begin));
+            let (done, begin, end) = (Rc::clone(&done), Rc::clone(&begin), Rc::clone(&end));
             spawn(move || {
                 // The first time is not counted: it touches the stack.
                 wait();
-                awake.set(awake.get() + 1);
-                if awake.get() == SLEEPERS {
+                done.set(done.get() + 1);
+                if done.get() == SLEEPERS {
                     begin.set(cpu_time());
                 }
-                for _ in 0..SLEEPS {
-                    wait();
+                (0..SLEEPS).for_each(|_| wait());
+                done.set(done.get() + 1);
+                if done.get() == 2 * SLEEPERS {
+                    end.set(cpu_time());
                 }
+                park();
             })
         })
         .collect();
+    while done.get() < 2 * SLEEPERS {
+        sleep(Duration::from_millis(1));
+    }
     for sleeper in sleepers {
+        sleeper.thread().unpark();
         sleeper.join().expect("it does not panic");
     }
-    (cpu_time() - begin.get()).as_nanos() as f64 / (SLEEPERS * SLEEPS) as f64
+    (end.get() - begin.get()).as_nanos() as f64 / (SLEEPERS * SLEEPS) as f64
 }

@@ -1,0 +1,97 @@
+//! A hub's I/O: waiting for descriptors, and fairness among those that never have to wait.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use super::hub::Hub;
+use super::reactor::{Direction, Enlisted, SourceId};
+use super::sys::{self, Epoll};
+use super::task::{Reason, WakeFds, Woken};
+
+impl Hub {
+    /// Whether an operation on the descriptor is worth trying (see `reactor.rs`).
+    #[inline]
+    pub(crate) fn may_be_ready(&self, fd: RawFd, id: SourceId, direction: Direction) -> bool {
+        self.reactor.borrow_mut().may_be_ready(fd, id, direction)
+    }
+
+    #[inline]
+    pub(crate) fn short_read(&self, fd: RawFd, id: SourceId) {
+        self.reactor.borrow_mut().short_read(fd, id);
+    }
+
+    /// Parks the current task until the descriptor may be ready again.
+    ///
+    /// # Errors
+    /// What epoll_create1(2), eventfd(2) or epoll_ctl(2) says; it has not waited then.
+    #[track_caller]
+    pub(crate) fn wait_fd(
+        &self,
+        fd: RawFd,
+        id: SourceId,
+        direction: Direction,
+        deadline: Option<u64>,
+    ) -> io::Result<Woken> {
+        if self.is_unwinding() {
+            let events = match direction {
+                Direction::Read => libc::POLLIN,
+                Direction::Write => libc::POLLOUT,
+            };
+            let ready = sys::poll_blocking(fd, events, deadline)?;
+            return Ok(if ready { Woken::Unparked } else { Woken::TimedOut });
+        }
+        if !self.reactor.borrow().started() {
+            self.start_reactor()?;
+        }
+        let current = self.current_ref();
+        match self.reactor.borrow_mut().wait(fd, id, direction, current)? {
+            Enlisted::AlwaysReady => return Ok(Woken::Unparked),
+            Enlisted::Waiting => {}
+        }
+        let reason = match direction {
+            Direction::Read => Reason::Read(fd),
+            Direction::Write => Reason::Write(fd),
+        };
+        let woken = self.park(reason, deadline);
+        // Poll has taken it off the list, unless something else has ended the wait.
+        self.reactor.borrow_mut().cancel(fd, direction, current);
+        Ok(woken)
+    }
+
+    #[cold]
+    fn start_reactor(&self) -> io::Result<()> {
+        let fds = match self.remote().fds().get() {
+            Some(fds) => fds,
+            None => {
+                let fds = WakeFds { epoll: Arc::new(Epoll::new()?), eventfd: sys::eventfd()? };
+                self.remote().fds().get_or_init(|| fds)
+            }
+        };
+        self.reactor.borrow_mut().start(fds.epoll.clone(), fds.eventfd.as_raw_fd())
+    }
+
+    /// Wakes all who wait for a descriptor that is being closed.
+    pub(super) fn close_fd(&self, fd: RawFd) {
+        let mut ready = Vec::new();
+        self.reactor.borrow_mut().close(fd, &mut ready);
+        for task in ready {
+            self.wake(task, Woken::Unparked);
+        }
+    }
+
+    /// To be called after an I/O operation that did not have to wait: a task whose I/O is always
+    /// ready lets the others run once its budget is used up.
+    #[inline]
+    pub(crate) fn charge(&self) {
+        let current = self.current_ref();
+        let (done, by) = self.charged.get();
+        let done = if by == current { done + 1 } else { 1 };
+        if done < self.settings.get().io_budget {
+            self.charged.set((done, current));
+        } else {
+            self.charged.set((0, current));
+            self.yield_now();
+        }
+    }
+}

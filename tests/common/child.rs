@@ -1,0 +1,106 @@
+//! Tests that crash, fork or change the whole process run in a process of their own: the test's own
+//! program, started again for this one test.
+
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Says to the child that it is one.
+const MARK: &str = "GREENLING_TEST_CHILD";
+
+/// How a child has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+#[allow(dead_code, reason = "not every test program needs all of them")]
+impl Ended {
+    /// Fails unless the child has run its body to the end.
+    #[track_caller]
+    pub(crate) fn succeeded(&self) {
+        let done = self.status.success() && self.stdout.contains(DONE);
+        assert!(done, "the child process has failed: {self:#?}");
+    }
+
+    #[track_caller]
+    pub(crate) fn died_of(&self, signal: i32) {
+        assert_eq!(self.status.signal(), Some(signal), "{self:#?}");
+    }
+}
+
+/// What a child prints at the end of its body. A body that is not reached would pass for a success.
+const DONE: &str = "the child has done its work";
+
+/// On which thread of the child the body runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "not every test program needs both")]
+pub(crate) enum On {
+    /// The one that began with the process.
+    MainThread,
+    /// One that std has made.
+    OtherThread,
+}
+
+/// Runs `body` in a child process and returns how that ended. To be called once in a test, before anything
+/// else is done there. A child that has not ended after `secs` is killed, and the test fails.
+#[track_caller]
+pub(crate) fn run(on: On, secs: u64, body: impl FnOnce()) -> Ended {
+    run_with(on, secs, |_| (), body)
+}
+
+/// As [`run`], with `prepare` to change how the child is started.
+#[track_caller]
+pub(crate) fn run_with(
+    on: On,
+    secs: u64,
+    prepare: impl FnOnce(&mut Command),
+    body: impl FnOnce(),
+) -> Ended {
+    if std::env::var_os(MARK).is_some() {
+        body();
+        println!("{DONE}");
+        std::process::exit(0);
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    // With one test thread, libtest runs the test on the main thread.
+    let threads = if on == On::MainThread { "--test-threads=1" } else { "--test-threads=2" };
+    let name = thread::current().name().expect("libtest names its threads").to_owned();
+    command.args([&name, "--exact", "--include-ignored", "--nocapture", threads]);
+    command.env(MARK, "1").env_remove("RUST_BACKTRACE");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A group of its own, so that what it has forked can be killed with it.
+    command.process_group(0);
+    prepare(&mut command);
+    let mut child = command.spawn().unwrap();
+    let group = child.id() as i32;
+    let stdout = drain(child.stdout.take().unwrap());
+    let stderr = drain(child.stderr.take().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(secs);
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if Instant::now() >= deadline => break None,
+            None => thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    // SAFETY: no pointers are passed; the group is the one that we have just made.
+    unsafe { libc::kill(-group, libc::SIGKILL) };
+    let hangs = status.is_none();
+    let status = status.unwrap_or_else(|| child.wait().unwrap());
+    let ended = Ended { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
+    assert!(!hangs, "the child hangs: it has not ended in {secs} s: {ended:#?}");
+    ended
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
