@@ -179,9 +179,9 @@ struct Load {
     connections: u64,
     message_size: usize,
     phase: Cell<Phase>,
-    /// Connections that were attempted, and those of them that were served once or given up.
+    /// Connections that were attempted, which is also the next one's number.
     attempted: Cell<u64>,
-    settled: Cell<u64>,
+    /// Those of them that have had an echo.
     held: Cell<u64>,
     clients: RefCell<Vec<JoinHandle<()>>>,
     tally: RefCell<Tally>,
@@ -195,7 +195,6 @@ impl Load {
             message_size: options.message_size as usize,
             phase: Cell::new(Phase::Open),
             attempted: Cell::new(0),
-            settled: Cell::new(0),
             held: Cell::new(0),
             clients: RefCell::default(),
             tally: RefCell::default(),
@@ -212,12 +211,7 @@ impl Load {
                 thread::spawn(move || load.connect_in_turn())
             })
             .collect();
-        let done = || {
-            connectors.iter().all(JoinHandle::is_finished)
-                && self.settled.get() == self.attempted.get()
-        };
-        // The last attempts may take a timeout to connect and one more for the first echo.
-        while !done() && start.elapsed() < CONNECT_PHASE + 2 * TIMEOUT {
+        while !connectors.iter().all(JoinHandle::is_finished) {
             thread::sleep(TICK);
             progress.update(self.held.get(), "connections");
             if start.elapsed() > CONNECT_PHASE {
@@ -233,59 +227,43 @@ impl Load {
     fn connect_in_turn(self: &Rc<Load>) {
         while self.phase.get() == Phase::Open && self.attempted.get() < self.connections {
             let id = self.attempted.replace(self.attempted.get() + 1);
-            let server = self.servers[id as usize % self.servers.len()];
-            match Client::connect(server, id, self.message_size, TIMEOUT, |_| {}) {
-                Ok(client) => self.start(client),
-                Err(error) => {
-                    self.settled.set(self.settled.get() + 1);
-                    self.tally.borrow_mut().failed(error.into());
-                }
+            if let Err(failure) = self.connect(id) {
+                self.tally.borrow_mut().failed(failure);
             }
         }
     }
 
-    fn start(self: &Rc<Load>, client: Client) {
+    /// Connects, has one message echoed, and leaves the connection to a coroutine of its own.
+    fn connect(self: &Rc<Load>, id: u64) -> Result<(), Failure> {
+        let server = self.servers[id as usize % self.servers.len()];
+        let mut client = Client::connect(server, id, self.message_size, TIMEOUT, |_| {})?;
+        self.exchange(&mut client)?;
         let load = Rc::clone(self);
-        match thread::Builder::new().spawn(move || load.be_client(client)) {
-            Ok(handle) => self.clients.borrow_mut().push(handle),
-            Err(error) => {
-                self.settled.set(self.settled.get() + 1);
-                self.tally.borrow_mut().failed(error.into());
+        let handle = thread::Builder::new().spawn(move || {
+            if let Err(failure) = load.be_client(client) {
+                load.tally.borrow_mut().failed(failure);
             }
-        }
+        })?;
+        self.clients.borrow_mut().push(handle);
+        self.held.set(self.held.get() + 1);
+        Ok(())
     }
 
-    /// The body of a client.
-    fn be_client(&self, mut client: Client) {
-        let first = self.exchange(&mut client);
-        self.settled.set(self.settled.get() + 1);
-        if first.is_err() {
-            return;
-        }
-        self.held.set(self.held.get() + 1);
+    /// The body of a client: keeps its connection open and sends when all do.
+    fn be_client(&self, mut client: Client) -> Result<(), Failure> {
         while matches!(self.phase.get(), Phase::Open | Phase::Hold) {
             thread::park();
         }
         while self.phase.get() == Phase::Run {
-            if self.exchange(&mut client).is_err() {
-                return;
-            }
+            self.exchange(&mut client)?;
         }
+        Ok(())
     }
 
-    fn exchange(&self, client: &mut Client) -> Result<(), ()> {
-        let outcome = client.exchange();
-        let mut tally = self.tally.borrow_mut();
-        match outcome {
-            Ok(latency) => {
-                tally.succeeded(latency, self.message_size);
-                Ok(())
-            }
-            Err(failure) => {
-                tally.failed(failure);
-                Err(())
-            }
-        }
+    fn exchange(&self, client: &mut Client) -> Result<(), Failure> {
+        let latency = client.exchange()?;
+        self.tally.borrow_mut().succeeded(latency, self.message_size);
+        Ok(())
     }
 
     /// Has all clients send for `time`. Returns how many requests were answered and how long it

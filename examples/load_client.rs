@@ -133,33 +133,30 @@ impl Load {
         let mut clients = Vec::new();
         while self.started.get() < self.clients {
             let id = self.started.replace(self.started.get() + 1);
-            match self.connect(id) {
+            match self.start(id) {
                 Ok(client) => clients.push(client),
-                Err(error) => self.tally.borrow_mut().failed(error.into()),
+                Err(failure) => self.tally.borrow_mut().failed(failure),
             }
         }
         clients
     }
 
-    fn connect(self: &Rc<Load>, id: u64) -> io::Result<JoinHandle<()>> {
-        let client = Client::connect(
-            self.server,
-            id,
-            self.size,
-            self.timeout,
-            <[u8]>::make_ascii_uppercase,
-        )?;
+    /// Connects, sends the first message, and leaves the others to a coroutine of the client's own.
+    fn start(self: &Rc<Load>, id: u64) -> Result<JoinHandle<()>, Failure> {
+        let answer = <[u8]>::make_ascii_uppercase;
+        let mut client = Client::connect(self.server, id, self.size, self.timeout, answer)?;
+        self.send(&mut client, 1)?;
         let load = Rc::clone(self);
-        thread::Builder::new().spawn(move || {
-            if let Err(failure) = load.send_all(client) {
+        let coroutine = thread::Builder::new().spawn(move || {
+            if let Err(failure) = load.send(&mut client, load.requests - 1) {
                 load.tally.borrow_mut().failed(failure);
             }
-        })
+        })?;
+        Ok(coroutine)
     }
 
-    /// The body of a client.
-    fn send_all(&self, mut client: Client) -> Result<(), Failure> {
-        for _ in 0..self.requests {
+    fn send(&self, client: &mut Client, requests: u64) -> Result<(), Failure> {
+        for _ in 0..requests {
             let latency = client.exchange()?;
             self.tally.borrow_mut().succeeded(latency, self.size);
         }

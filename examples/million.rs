@@ -130,9 +130,9 @@ fn sleep_until_woken(shared: &Shared) {
 fn create(count: u64, stack_size: usize, shared: &Rc<Shared>) -> Vec<JoinHandle<()>> {
     let progress = Progress::new("creating", count);
     let mut sleepers = Vec::with_capacity(count as usize);
-    // Where address space is limited, the stacks may take the last of it, and waking them needs some
-    // memory too.
-    let reserve = std::hint::black_box(Vec::<u8>::with_capacity(RESERVE));
+    // Where address space is limited, the stacks may take the last of it; but sleeping and waking
+    // need some memory too.
+    let mut reserve = Some(std::hint::black_box(Vec::<u8>::with_capacity(RESERVE)));
     let mut limit = None;
     while limit.is_none() && (sleepers.len() as u64) < count {
         for _ in 0..BATCH.min(count - sleepers.len() as u64) {
@@ -141,6 +141,7 @@ fn create(count: u64, stack_size: usize, shared: &Rc<Shared>) -> Vec<JoinHandle<
             match coroutine.spawn(move || sleep_until_woken(&shared)) {
                 Ok(sleeper) => sleepers.push(sleeper),
                 Err(error) => {
+                    drop(reserve.take());
                     limit = Some(error);
                     break;
                 }
@@ -151,7 +152,6 @@ fn create(count: u64, stack_size: usize, shared: &Rc<Shared>) -> Vec<JoinHandle<
         }
         progress.update(sleepers.len() as u64, "coroutines asleep");
     }
-    drop(reserve);
     progress.finish(sleepers.len() as u64, "coroutines asleep");
     if let Some(error) = limit {
         eprintln!("There is a limit at {} coroutines: {error}", sleepers.len());

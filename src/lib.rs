@@ -8,11 +8,16 @@ compile_error!("greenling supports Linux only");
 
 mod rt;
 
+pub mod debug;
 pub mod error;
 pub mod hub;
 pub mod io;
 pub mod net;
 pub mod thread;
+pub mod time;
 
-pub use error::Killed;
-pub use thread::{JoinHandle, current, sleep, spawn, yield_now};
+pub use error::{Elapsed, Killed};
+pub use thread::{
+    JoinHandle, current, join_all, join_any, scope, sleep, spawn, spawn_later, yield_now,
+};
+pub use time::timeout;

@@ -33,8 +33,6 @@
 //!   coroutines that are left on it.
 //! * A coroutine can be killed ([`JoinHandle::kill`]).
 
-#![forbid(unsafe_code)]
-
 use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
@@ -43,6 +41,11 @@ use std::time::{Duration, Instant};
 
 use crate::rt::{self, Deadline, Joiner, Reason, TaskArc};
 
+mod join;
+mod scope;
+
+pub use join::{Completed, join_all, join_any, join_each};
+pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use std::thread::{AccessError, LocalKey, Result, available_parallelism, panicking};
 
 /// Spawns a coroutine on the calling thread and returns its handle.
@@ -65,7 +68,37 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    match rt::spawn(None, None, f) {
+    match rt::spawn(None, None, None, f) {
+        Ok(joiner) => JoinHandle::new(joiner),
+        Err(error) => panic!("failed to spawn a coroutine: {error}"),
+    }
+}
+
+/// Spawns a coroutine that begins after `delay`. Until then it takes neither time nor a stack.
+///
+/// Kill it to cancel it: what has not begun never will, and its closure is dropped. A delay of zero means
+/// after what has been spawned already. (gevent's `spawn_later`.)
+///
+/// # Panics
+/// If there is no memory for a stack.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let start = Instant::now();
+/// let later = greenling::spawn_later(Duration::from_millis(20), move || start.elapsed());
+/// assert!(later.join().unwrap() >= Duration::from_millis(20));
+/// ```
+#[track_caller]
+pub fn spawn_later<F, T>(delay: Duration, f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    // A delay past the end of time: as far away as possible.
+    let start = Deadline::after(delay).unwrap_or(Deadline(u64::MAX - 1));
+    match rt::spawn(None, None, (!delay.is_zero()).then_some(start), f) {
         Ok(joiner) => JoinHandle::new(joiner),
         Err(error) => panic!("failed to spawn a coroutine: {error}"),
     }
@@ -127,7 +160,7 @@ impl Builder {
         T: 'static,
     {
         let (name, stack_size) = self.into_parts();
-        rt::spawn(name, stack_size, f).map(JoinHandle::new)
+        rt::spawn(name, stack_size, None, f).map(JoinHandle::new)
     }
 
     /// What a hub's handle needs to spawn from another thread.
@@ -182,13 +215,92 @@ impl<T> JoinHandle<T> {
         self.joiner.is_finished()
     }
 
-    /// Asks the coroutine to end by unwinding, and returns at once.
+    /// Waits for the coroutine to end for at most `timeout`, and returns its result.
+    ///
+    /// # Errors
+    /// The handle, if the time has passed first.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let slow = greenling::spawn(|| greenling::sleep(Duration::from_millis(20)));
+    /// let slow = slow.join_timeout(Duration::from_millis(1)).unwrap_err();
+    /// slow.join_timeout(Duration::from_secs(10)).unwrap().unwrap();
+    /// ```
+    #[track_caller]
+    pub fn join_timeout(self, timeout: Duration) -> std::result::Result<Result<T>, JoinHandle<T>> {
+        rt::join_until(self.joiner, Deadline::after(timeout)).map_err(JoinHandle::new)
+    }
+
+    /// Ends the coroutine by unwinding, and waits until it has ended.
     ///
     /// It unwinds at its next wait, or in the one it is in; its destructors run, and its result is
     /// [`Killed`](crate::error::Killed). One that has not started never will. To kill what has ended, or
-    /// to kill twice, changes nothing. The kill of a coroutine that catches it comes again at its next wait.
+    /// to kill twice, changes nothing. A coroutine that catches the kill meets it again at its next wait.
+    /// A coroutine that kills itself unwinds at once. (gevent's `kill`.)
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let sleeper = greenling::spawn(|| greenling::sleep(Duration::from_secs(3600)));
+    /// sleeper.kill();
+    /// assert!(sleeper.is_finished());
+    /// ```
+    #[track_caller]
     pub fn kill(&self) {
         rt::kill(&self.joiner.task);
+        rt::wait_exit(&self.joiner.task, None);
+    }
+
+    /// As [`kill`](Self::kill), but waits for at most `timeout`; zero does not wait at all. Says whether the
+    /// coroutine has ended. If it has not, it will at its next wait.
+    #[track_caller]
+    pub fn kill_timeout(&self, timeout: Duration) -> bool {
+        rt::kill(&self.joiner.task);
+        if timeout.is_zero() {
+            return self.is_finished();
+        }
+        rt::wait_exit(&self.joiner.task, Deadline::after(timeout))
+    }
+
+    /// Calls `f` when the coroutine has ended, in a coroutine of the caller's thread. At once if it has
+    /// ended already.
+    ///
+    /// Functions run in the order in which they were given, each exactly once. One that panics does not
+    /// keep the next from running. (gevent's `link`.)
+    ///
+    /// # Panics
+    /// If there is no memory for a coroutine.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    ///
+    /// let ended = Rc::new(Cell::new(false));
+    /// let worker = greenling::spawn(|| 1);
+    /// let flag = ended.clone();
+    /// worker.on_exit(move |_| flag.set(true));
+    /// worker.join().unwrap();
+    /// greenling::yield_now();
+    /// assert!(ended.get());
+    /// ```
+    #[track_caller]
+    pub fn on_exit(&self, f: impl FnOnce(Thread) + 'static) {
+        let thread = self.thread().clone();
+        // The wait is queued before the coroutine's end can be announced, and in order, since coroutines
+        // start in the order in which they were spawned.
+        let link = move || {
+            rt::wait_exit(&thread.task, None);
+            f(thread);
+        };
+        drop(spawn(link));
+    }
+
+    /// The task, for those who watch many.
+    pub(crate) fn task(&self) -> &TaskArc {
+        &self.joiner.task
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use greenling::net::TcpStream;
 
-/// How many connections are being opened at a time: fewer than the 128 that a listener's backlog
-/// holds, for a SYN that finds the backlog full is dropped and comes again a whole second later.
+/// How many coroutines open connections, each waiting for a first reply before it opens the next.
+/// So there are never more unaccepted connections than the 128 that a listener's backlog holds: one
+/// too many is dropped by the kernel and tried again a whole second later.
 pub(crate) const CONNECTORS: usize = 64;
 
 /// Longer messages than this could fill the buffers of both directions while the client still

@@ -60,6 +60,14 @@ pub(crate) struct Hub {
     id: u64,
     pub(super) settings: Cell<life::Settings>,
     pub(super) counters: Counters,
+    /// The time at the last turn of the loop, to a few milliseconds.
+    pub(super) coarse_now: Cell<u64>,
+    /// When the hub last began to sleep without end, and at which count of switches.
+    pub(super) silence: Cell<(u64, u64)>,
+    /// Who waited for what when main was told of a deadlock.
+    pub(super) deadlock: RefCell<String>,
+    /// Whether it has warned of a possible deadlock.
+    pub(super) warned: Cell<bool>,
     /// To be woken when a task finishes and this few are left.
     pub(super) awaited_end: Cell<Option<(TaskRef, usize)>>,
     /// Ids that are set aside for this hub.
@@ -134,6 +142,10 @@ impl Hub {
             id,
             settings: Cell::new(settings),
             counters: Counters::default(),
+            coarse_now: Cell::new(sys::coarse_now()),
+            silence: Cell::new((0, 0)),
+            deadlock: RefCell::new(String::new()),
+            warned: Cell::new(false),
             awaited_end: Cell::new(None),
             ids: Cell::new((0, 0)),
             main,
@@ -189,6 +201,7 @@ impl Hub {
         }
         local.reason.set(reason);
         local.location.set(Location::caller());
+        local.since.set(self.coarse_now.get());
         let deadline = deadline.unwrap_or(u64::MAX);
         let limit = if interruptible { local.limit.get() } else { u64::MAX };
         if deadline.min(limit) != u64::MAX {
@@ -316,14 +329,12 @@ impl Hub {
     /// Runs other tasks until main is woken. Only main calls this, on its own stack.
     fn drive(&self) {
         loop {
-            let left = self.countdown.get();
-            if left == 0 {
+            if self.countdown.get() == 0 {
                 self.turn(false);
-            } else {
-                self.countdown.set(left - 1);
             }
             match self.run.pop() {
                 Some(task) => {
+                    self.countdown.set(self.countdown.get() - 1);
                     self.current.set(task);
                     if !self.resume(task) {
                         return self.refuse_orphans();
@@ -406,6 +417,25 @@ impl Hub {
     /// Puts a new task into the table and the run queue.
     #[inline]
     pub(super) fn admit(&self, task: TaskArc, reservation: Reservation) {
+        let task = self.register(task, reservation);
+        self.run.push(task);
+    }
+
+    /// Puts a new task into the table; it runs when `start` has come. (It waits like any other, except that
+    /// it has no stack yet.)
+    pub(super) fn admit_later(&self, task: TaskArc, reservation: Reservation, start: u64) {
+        let task = self.register(task, reservation);
+        // SAFETY: the hub owns the task, and this is its hub's thread.
+        let local = unsafe { task.get().local() };
+        local.reason.set(Reason::Sleep);
+        local.since.set(self.coarse_now.get());
+        local.deadline.set(start);
+        local.state.set(State::Parked);
+        self.set_timer(task, start);
+    }
+
+    #[inline]
+    fn register(&self, task: TaskArc, reservation: Reservation) -> TaskRef {
         let task = task.into_ref();
         let key = self.tasks.borrow_mut().insert(task);
         // SAFETY: the hub owns the task, and this is its hub's thread.
@@ -413,7 +443,7 @@ impl Hub {
         local.key.set(key);
         local.reservation.set(Some(reservation));
         bump(&self.counters.spawned, 1);
-        self.run.push(task);
+        task
     }
 
     /// Looks after other threads' messages, timers and I/O. With `block` and nothing to run it sleeps
@@ -421,6 +451,7 @@ impl Hub {
     #[inline(never)]
     fn turn(&self, block: bool) {
         self.count_switches();
+        self.coarse_now.set(sys::coarse_now());
         // The task that ran last may be gone, and a logger may ask who runs.
         self.current.set(self.main_ref);
         if self.unwinding.get().suspended > 0 {
@@ -436,6 +467,8 @@ impl Hub {
                 self.timers.borrow().next_expiry().map(|next| next.saturating_sub(now))
             }
         };
+        let hopeless = timeout.is_none() && self.reactor.borrow().waiting() == 0;
+        let timeout = if hopeless { self.before_endless_sleep() } else { timeout };
         if self.reactor.borrow().started() {
             if block || self.reactor.borrow().waiting() > 0 {
                 self.poll(timeout);

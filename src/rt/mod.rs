@@ -5,12 +5,13 @@
 //!
 //! ```text
 //! L3   mod (the waist)
-//! L2   wait  life  spawn  hub  interrupt  readiness
+//! L2   wait  life  spawn  hub  interrupt  readiness  dump
 //! L1   coroutine  task  run_queue  timers  reactor  remote
 //! L0   sys  stack  overflow  exit  lock
 //! ```
 
 mod coroutine;
+mod dump;
 mod exit;
 mod hub;
 mod interrupt;
@@ -37,17 +38,18 @@ pub(crate) use hub::Unparker;
 pub(crate) use interrupt::Shield;
 pub(crate) use life::{Settings, set_settings, settings, shutdown};
 pub(crate) use reactor::{Direction, SourceId};
-pub(crate) use spawn::{Joiner, Outcome, kill, spawn, spawn_on};
-pub(crate) use stack::{PoolStats, force_mprotect_guards, pool_stats, trim as trim_stacks};
+pub(crate) use spawn::{Joiner, Outcome, kill, spawn_on};
+pub(crate) use stack::{force_mprotect_guards, pool_stats, trim as trim_stacks};
 pub(crate) use sys::{is_nonblocking, set_nonblocking, syscall};
-pub(crate) use task::{Reason, Remote, TaskArc};
+pub(crate) use dump::{Report, Status};
+pub(crate) use task::{Completions, Reason, Remote, Task, TaskArc, Woken};
+pub(crate) use wait::WaitQueue;
 
 use crate::error::Killed;
-use task::Woken;
 
 /// A deadline for [`park`] and [`wait_fd`]: nanoseconds on the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Deadline(u64);
+pub(crate) struct Deadline(pub(crate) u64);
 
 impl Deadline {
     /// `None` if it is past the end of time.
@@ -60,24 +62,28 @@ impl Deadline {
     pub(crate) fn at(instant: Instant) -> Option<Deadline> {
         Deadline::after(instant.saturating_duration_since(Instant::now()))
     }
-
-    pub(crate) fn is_past(self) -> bool {
-        sys::now() >= self.0
-    }
 }
 
 /// Unwinds the calling coroutine as a kill, or a time limit, asks for. To be called with what a wait that
 /// was interrupted has returned.
+///
+/// # Panics
+/// On main, if nothing can ever run again: the message lists who waits for what.
 #[cold]
+#[track_caller]
 pub(crate) fn unwind(woken: Woken) -> ! {
-    debug_assert!(matches!(woken, Woken::Killed | Woken::Elapsed));
-    // Not a panic: no hook runs and nothing is printed.
     match woken {
+        Woken::Unparked | Woken::TimedOut => unreachable!("no reason to unwind"),
+        Woken::Deadlocked => {
+            let report = hub::hub().deadlock.take();
+            panic!("deadlock: nothing can ever run again\n{report}")
+        }
+        // Not a panic: no hook runs and nothing is printed.
         Woken::Elapsed => {
             let limit = hub::hub().elapsed_limit().unwrap_or(0);
             std::panic::resume_unwind(Box::new(TimeIsUp { limit }))
         }
-        _ => std::panic::resume_unwind(Box::new(Killed)),
+        Woken::Killed => std::panic::resume_unwind(Box::new(Killed)),
     }
 }
 
@@ -134,6 +140,41 @@ pub(crate) fn join<T>(joiner: Joiner<T>) -> Outcome<T> {
     }
 }
 
+/// Waits for the end of a coroutine until the deadline; gives the joiner back if that passes.
+///
+/// Unwinds if the caller has been killed.
+#[track_caller]
+pub(crate) fn join_until<T>(
+    joiner: Joiner<T>,
+    deadline: Option<Deadline>,
+) -> Result<Outcome<T>, Joiner<T>> {
+    match joiner.wait(deadline.map(|deadline| deadline.0)) {
+        Ok(()) => Ok(joiner.take()),
+        Err(Woken::TimedOut) => Err(joiner),
+        Err(interrupted) => {
+            drop(joiner);
+            unwind(interrupted)
+        }
+    }
+}
+
+/// Waits for the end of a coroutine without its result. False if the deadline passes.
+///
+/// Unwinds if the caller has been killed.
+#[track_caller]
+pub(crate) fn wait_exit(task: &Task, deadline: Option<Deadline>) -> bool {
+    match task.wait_exit(deadline.map(|deadline| deadline.0)) {
+        Ok(()) => true,
+        Err(Woken::TimedOut) => false,
+        Err(interrupted) => unwind(interrupted),
+    }
+}
+
+/// Everything that the calling thread's coroutines are doing, main first.
+pub(crate) fn statuses() -> Vec<Status> {
+    hub::hub().statuses()
+}
+
 /// Lets every other runnable coroutine run once. Due timers and I/O get their turn at least every
 /// [`Settings::poll_interval`] switches.
 ///
@@ -164,6 +205,36 @@ pub(crate) fn sleep(deadline: Option<Deadline>) {
         }
     }
     while park(Reason::Sleep, deadline) {}
+}
+
+/// Spawns a coroutine on the calling thread, to begin at `start` at the earliest.
+///
+/// # Errors
+/// `OutOfMemory` if there is no stack to be had.
+#[inline]
+#[track_caller]
+pub(crate) fn spawn<T: 'static>(
+    name: Option<Box<str>>,
+    stack_size: Option<usize>,
+    start: Option<Deadline>,
+    body: impl FnOnce() -> T + 'static,
+) -> io::Result<Joiner<T>> {
+    spawn::spawn(name, stack_size, start.map(|start| start.0), body)
+}
+
+/// As [`spawn`], at once, for a function and a result that borrow.
+///
+/// # Safety
+/// What they borrow must outlive the coroutine: its exit must have been announced, and its result been
+/// taken or dropped, before any of the borrows ends.
+#[track_caller]
+pub(crate) unsafe fn spawn_unchecked<T>(
+    name: Option<Box<str>>,
+    stack_size: Option<usize>,
+    body: impl FnOnce() -> T,
+) -> io::Result<Joiner<T>> {
+    // SAFETY: the caller's promise.
+    unsafe { spawn::spawn_unchecked(name, stack_size, None, body) }
 }
 
 /// The calling coroutine.

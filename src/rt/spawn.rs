@@ -11,8 +11,8 @@ use std::ptr::{self, NonNull};
 use super::coroutine::Coroutine;
 use super::hub::{self, Hub};
 use super::life;
-use super::stack::Reservation;
-use super::task::{Exit, Kind, Message, Reason, Remote, Task, TaskArc, Woken};
+use super::stack::{self, Reservation};
+use super::task::{Kind, Message, Phase, Reason, Remote, Task, TaskArc, Woken};
 use crate::error::Killed;
 
 /// What a coroutine ends with.
@@ -83,13 +83,19 @@ impl<T, F: FnOnce() -> T> Packet<T, F> {
             catch_unwind(AssertUnwindSafe(body))
         };
         let mut outcome = Some(outcome);
-        announce(hub::hub(), task, |wanted| {
-            if wanted {
-                // SAFETY: the exit is not done yet, so the joiner does not look.
-                unsafe { *outcome_cell.get() = outcome.take() };
-            }
+        if task.is_detached() {
+            // Dropped here, on the coroutine's own stack and thread, and before the end is announced: who
+            // waits for the end may rely on it that none of the coroutine's code runs any more.
+            let outcome = outcome.take();
+            contain("result of a detached coroutine", || {
+                outcome.map_or((), |outcome| discard(task, outcome));
+            });
+        }
+        announce(hub::hub(), task, || {
+            // SAFETY: the exit is not done yet, so the joiner does not look.
+            unsafe { *outcome_cell.get() = outcome.take() };
         });
-        // Detached: dropped here, on the coroutine's own stack and thread.
+        // The handle went in this very moment, on another thread.
         if let Some(outcome) = outcome {
             contain("result of a detached coroutine", || discard(task, outcome));
         }
@@ -128,12 +134,11 @@ impl<T> Joiner<T> {
     #[inline]
     #[track_caller]
     pub(crate) fn wait(&self, deadline: Option<u64>) -> Result<(), Woken> {
-        let reason = Reason::Join(self.task.id());
         let hub = hub::hub();
         if hub.owns(&self.task) {
-            return hub.join(&self.task, reason, deadline);
+            return hub.join(&self.task, Reason::Join(self.task.id()), deadline);
         }
-        self.task.exit.wait_until(reason, deadline, |exit| (*exit == Exit::Done).then_some(()))
+        self.task.wait_exit(deadline)
     }
 
     /// The result of a coroutine that has ended (`wait` has returned `Ok`). One that ended without having
@@ -155,10 +160,10 @@ impl<T> Drop for Joiner<T> {
     fn drop(&mut self) {
         let done = {
             let mut exit = self.task.exit.lock();
-            if *exit == Exit::Running {
-                *exit = Exit::Detached;
+            if exit.phase == Phase::Running {
+                exit.phase = Phase::Detached;
             }
-            *exit == Exit::Done
+            exit.phase == Phase::Done
         };
         if done {
             // SAFETY: as in `take`.
@@ -202,7 +207,7 @@ fn panic_message(payload: &(dyn Any + Send)) -> &str {
 
 /// Tells everybody who joins that the task has ended.
 #[inline]
-fn announce(hub: &Hub, task: &Task, deliver: impl FnOnce(bool)) {
+fn announce(hub: &Hub, task: &Task, deliver: impl FnOnce()) {
     // SAFETY: `hub` is the task's: callers are its coroutine, or the hub's own code.
     if let Some(joiner) = unsafe { task.announce_exit(deliver) } {
         hub.wake(joiner, Woken::Unparked);
@@ -236,7 +241,7 @@ pub(super) fn start(task: &TaskArc) -> io::Result<Coroutine<(), (), ()>> {
 /// A task's address in its own coroutine.
 struct Running(*mut Task);
 
-/// Spawns a coroutine on the calling thread's hub.
+/// Spawns a coroutine on the calling thread's hub. With `start` it begins at that time at the earliest.
 ///
 /// # Errors
 /// `OutOfMemory` if there is no stack to be had.
@@ -245,12 +250,33 @@ struct Running(*mut Task);
 pub(crate) fn spawn<T: 'static>(
     name: Option<Box<str>>,
     stack_size: Option<usize>,
+    start: Option<u64>,
     body: impl FnOnce() -> T + 'static,
+) -> io::Result<Joiner<T>> {
+    // SAFETY: nothing is borrowed.
+    unsafe { spawn_unchecked(name, stack_size, start, body) }
+}
+
+/// As [`spawn`], for a function and a result that borrow.
+///
+/// # Safety
+/// What they borrow must outlive the coroutine: its exit must have been announced, and its result been
+/// taken or dropped, before any of the borrows ends.
+#[inline]
+#[track_caller]
+pub(crate) unsafe fn spawn_unchecked<T>(
+    name: Option<Box<str>>,
+    stack_size: Option<usize>,
+    start: Option<u64>,
+    body: impl FnOnce() -> T,
 ) -> io::Result<Joiner<T>> {
     let hub = hub::hub();
     let reservation = Reservation::new(stack_size.unwrap_or(hub.settings.get().stack_size))?;
     let (joiner, task) = Packet::allocate(hub.next_id(), name, hub.identity(), body);
-    hub.admit(task, reservation);
+    match start {
+        None => hub.admit(task, reservation),
+        Some(start) => hub.admit_later(task, reservation, start),
+    }
     Ok(joiner)
 }
 
@@ -288,15 +314,18 @@ pub(super) fn adopt(hub: &Hub, task: TaskArc, size: usize) -> Result<(), TaskArc
         return Err(task); // sent to the hub that had this inbox before
     }
     let size = if size == 0 { hub.settings.get().stack_size } else { size };
-    match Reservation::new(size) {
+    let reservation = Reservation::new(size).or_else(|error| {
+        log::error!("a coroutine sent from another thread finds no stack: {error}");
+        // It will not run, but its closure has to be dropped, which wants a stack as well.
+        task.request_kill();
+        Reservation::new(stack::MIN_SIZE)
+    });
+    match reservation {
         Ok(reservation) => {
             hub.admit(task, reservation);
             Ok(())
         }
-        Err(error) => {
-            log::error!("a coroutine sent from another thread finds no stack: {error}");
-            Err(task)
-        }
+        Err(_) => Err(task),
     }
 }
 
@@ -310,7 +339,7 @@ pub(super) fn refuse(task: &TaskArc) {
 
 /// Lets those who join go on, though the coroutine never came to a result.
 pub(super) fn end_without_result(hub: &Hub, task: &Task) {
-    announce(hub, task, |_| ());
+    announce(hub, task, || ());
 }
 
 /// Asks a coroutine to unwind at its next park. One that has not run yet never will.

@@ -31,6 +31,22 @@ pub(crate) fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// As [`now`], to a few milliseconds, at a quarter of the cost.
+#[inline]
+pub(crate) fn coarse_now() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for the write. The clock always exists, so the call cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// How many threads the process has; `None` if that cannot be found out (no /proc).
+pub(crate) fn thread_count() -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    // A directory's link count is 2 + the number of its subdirectories, here one for each thread.
+    std::fs::metadata("/proc/self/task").ok()?.nlink().checked_sub(2)
+}
+
 /// The deadline `duration` from now, or `None` when that is past the end of the clock.
 #[inline]
 pub(crate) fn deadline_in(duration: Duration) -> Option<u64> {

@@ -5,6 +5,7 @@
 //! and no races. Other threads reach it only by a message to the hub's inbox.
 
 use std::cell::{Cell, UnsafeCell};
+use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -167,6 +168,8 @@ pub(crate) enum Woken {
     Killed,
     /// A time limit around it has passed, and it is to unwind to that.
     Elapsed,
+    /// For main only: nothing can ever run again.
+    Deadlocked,
 }
 
 /// What a parked coroutine waits for, for people to read.
@@ -210,6 +213,8 @@ pub(crate) struct Local {
     pub(super) timer: Cell<Option<(TimerKey, u64)>>,
     pub(super) reason: Cell<Reason>,
     pub(super) location: Cell<&'static Location<'static>>,
+    /// When the current wait began, in coarse time.
+    pub(super) since: Cell<u64>,
     /// The stack that it will run on, until it starts.
     pub(super) reservation: Cell<Option<Reservation>>,
     /// Place in the hub's table.
@@ -222,15 +227,24 @@ pub(crate) struct Local {
     pub(super) kills_delivered: Cell<u32>,
 }
 
-/// The end of a task, as its handle sees it.
+/// The end of a task, as others see it.
+pub(crate) struct Exit {
+    pub(super) phase: Phase,
+    /// To be told of the end, and by which number.
+    pub(super) watchers: Vec<(Arc<Completions>, usize)>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Exit {
+pub(crate) enum Phase {
     Running,
     /// Still running, and nobody will ask for the result.
     Detached,
     /// It has ended; its result, if it came to one, has been delivered.
     Done,
 }
+
+/// The numbers of the tasks that have ended, in that order, for one who watches many.
+pub(crate) type Completions = WaitQueue<VecDeque<usize>>;
 
 /// What there is to know of the allocation that a task is the head of, for those who do not know its type.
 pub(super) struct Kind {
@@ -291,7 +305,7 @@ impl Task {
             token: AtomicBool::new(false),
             wake_sent: AtomicBool::new(false),
             kill: AtomicBool::new(false),
-            exit: WaitQueue::new(Exit::Running),
+            exit: WaitQueue::new(Exit { phase: Phase::Running, watchers: Vec::new() }),
             exited: AtomicBool::new(false),
             local: Local {
                 suspender: Cell::new(None),
@@ -306,6 +320,7 @@ impl Task {
                 timer: Cell::new(None),
                 reason: Cell::new(Reason::Park),
                 location: Cell::new(Location::caller()),
+                since: Cell::new(0),
                 reservation: Cell::new(None),
                 key: Cell::new(usize::MAX),
                 joiner: Cell::new(None),
@@ -376,23 +391,55 @@ impl Task {
 
     /// Whether the task has ended and its result, if any, been delivered.
     #[inline]
-    pub(super) fn has_exited(&self) -> bool {
+    pub(crate) fn has_exited(&self) -> bool {
         self.exited.load(Ordering::Acquire)
     }
 
-    /// Announces the end, under the lock of `exit`, to everybody who joins. `deliver` is told whether
-    /// anybody will ask for the result.
+    /// Whether nobody will ask for the result. Once true it stays so.
+    pub(super) fn is_detached(&self) -> bool {
+        self.exit.lock().phase == Phase::Detached
+    }
+
+    /// Announces the end to everybody who joins or watches. `deliver` is called under the lock if somebody
+    /// may ask for the result. Returns who joins on the task's own hub.
     ///
     /// # Safety
     /// The caller must be on the thread of the task's hub.
     #[inline]
-    pub(super) unsafe fn announce_exit(&self, deliver: impl FnOnce(bool)) -> Option<TaskRef> {
-        self.exit.update_and_wake_all(|exit| {
-            deliver(*exit == Exit::Running);
-            *exit = Exit::Done;
+    pub(super) unsafe fn announce_exit(&self, deliver: impl FnOnce()) -> Option<TaskRef> {
+        let watchers = self.exit.update_and_wake_all(|exit| {
+            if exit.phase == Phase::Running {
+                deliver();
+            }
+            exit.phase = Phase::Done;
             self.exited.store(true, Ordering::Release);
+            std::mem::take(&mut exit.watchers)
         });
+        for (completions, number) in watchers {
+            completions.update_and_wake_all(|ended| ended.push_back(number));
+        }
         self.local.joiner.take()
+    }
+
+    /// Has `completions` told of the end, by `number`; at once if the task has ended already.
+    pub(crate) fn watch(&self, completions: &Arc<Completions>, number: usize) {
+        let mut exit = self.exit.lock();
+        if exit.phase == Phase::Done {
+            drop(exit);
+            completions.update_and_wake_all(|ended| ended.push_back(number));
+        } else {
+            exit.watchers.push((completions.clone(), number));
+        }
+    }
+
+    /// Waits for the end without asking for the result. Several may. It never unwinds.
+    ///
+    /// # Errors
+    /// Why the wait has ended before the task.
+    #[track_caller]
+    pub(crate) fn wait_exit(&self, deadline: Option<u64>) -> Result<(), Woken> {
+        let reason = Reason::Join(self.id);
+        self.exit.wait_until(reason, deadline, |exit| (exit.phase == Phase::Done).then_some(()))
     }
 
     /// Asks the task's hub to wake it. For threads other than the hub's.

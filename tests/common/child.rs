@@ -12,6 +12,7 @@ const MARK: &str = "GREENLING_TEST_CHILD";
 
 /// How a child has ended.
 #[derive(Debug)]
+#[allow(dead_code, reason = "not every test program needs all of it")]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
@@ -40,10 +41,32 @@ const DONE: &str = "the child has done its work";
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code, reason = "not every test program needs both")]
 pub(crate) enum On {
-    /// The one that began with the process.
+    /// The first and only one of its process.
     MainThread,
     /// One that std has made.
     OtherThread,
+}
+
+/// Goes on in a fork of this process, where the calling thread is the main thread: libtest runs every test
+/// on a thread of its own. Nothing of the crate has been used before, so that it does not see the fork.
+fn become_main_thread() {
+    // SAFETY: the only other thread is libtest's, which waits for this one.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        return;
+    }
+    let mut status = 0;
+    // SAFETY: `status` is valid for the write; the rest passes no pointers and ends the process in the
+    // way in which the fork has ended.
+    unsafe {
+        libc::waitpid(pid, &mut status, 0);
+        if libc::WIFSIGNALED(status) {
+            libc::signal(libc::WTERMSIG(status), libc::SIG_DFL);
+            libc::raise(libc::WTERMSIG(status));
+        }
+        libc::_exit(libc::WEXITSTATUS(status));
+    }
 }
 
 /// Runs `body` in a child process and returns how that ended. To be called once in a test, before anything
@@ -62,15 +85,16 @@ pub(crate) fn run_with(
     body: impl FnOnce(),
 ) -> Ended {
     if std::env::var_os(MARK).is_some() {
+        if on == On::MainThread {
+            become_main_thread();
+        }
         body();
         println!("{DONE}");
         std::process::exit(0);
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    // With one test thread, libtest runs the test on the main thread.
-    let threads = if on == On::MainThread { "--test-threads=1" } else { "--test-threads=2" };
     let name = thread::current().name().expect("libtest names its threads").to_owned();
-    command.args([&name, "--exact", "--include-ignored", "--nocapture", threads]);
+    command.args([&name, "--exact", "--include-ignored", "--nocapture"]);
     command.env(MARK, "1").env_remove("RUST_BACKTRACE");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own, so that what it has forked can be killed with it.

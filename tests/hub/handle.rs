@@ -181,7 +181,8 @@ fn name_and_stack_size_are_honoured() {
         let child = other
             .handle
             .spawn_with(builder, || {
-                let frame = std::hint::black_box([1u8; 2 << 20]); // overflows the usual size
+                let mut frame = [1u8; 2 << 20]; // overflows the usual size
+                std::hint::black_box(&mut frame);
                 (thread::current().name().map(str::to_owned), frame[1 << 20])
             })
             .unwrap();

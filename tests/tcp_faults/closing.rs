@@ -142,6 +142,38 @@ fn close_wakes_those_on_other_threads() {
 }
 
 #[test]
+fn an_operation_that_meets_close_fails_as_all_later_ones() {
+    deadline(60, || {
+        for _ in 0..300 {
+            let (_peer, stream) = pair_with_peer();
+            stream.set_nonblocking(true).unwrap();
+            let stream = Arc::new(stream);
+            // Most of the time it is inside of a read or write, so close comes in the midst of one.
+            let busy = [true, false].map(|reads| {
+                let stream = stream.clone();
+                std::thread::spawn(move || {
+                    loop {
+                        let mut stream = &*stream;
+                        let result =
+                            if reads { stream.read(&mut [0; 8]) } else { stream.write(b"x") };
+                        match result {
+                            Ok(count) => assert_eq!(count, 1, "the end of the stream"),
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                            Err(error) => return error.raw_os_error(),
+                        }
+                    }
+                })
+            });
+            std::thread::sleep(Duration::from_micros(200));
+            stream.close();
+            for thread in busy {
+                assert_eq!(thread.join().unwrap(), Some(libc::EBADF));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_number_that_is_used_again_starts_clean() {
     deadline(20, || {
         // Each stream has the numbers of the one before, which was registered and drained.

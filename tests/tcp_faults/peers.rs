@@ -164,6 +164,30 @@ fn urgent_data_in_mid_stream_does_not_hang_the_reader() {
 }
 
 #[test]
+fn what_is_behind_urgent_data_is_read_while_the_peer_waits() {
+    deadline(20, || {
+        let (mut peer, stream) = pair_with_peer();
+        let reader = spawn(move || {
+            let mut text: Vec<u8> = Vec::new();
+            while text.len() < 6 * 20 {
+                let mut buf = [0; 64];
+                let count = (&stream).read(&mut buf).unwrap();
+                text.extend(buf[..count].iter().filter(|&&byte| byte != b'!'));
+            }
+            text
+        });
+        for _ in 0..20 {
+            yield_now(); // the reader waits
+            peer.write_all(b"abc").unwrap();
+            send_urgent(&peer);
+            peer.write_all(b"def").unwrap();
+            sleep(Duration::from_millis(1));
+        }
+        assert_eq!(reader.join().unwrap(), b"abcdef".repeat(20));
+    });
+}
+
+#[test]
 fn a_peer_that_never_reads_harms_nobody_else() {
     deadline(60, || {
         let (peer, stuck) = pair_with_peer();
