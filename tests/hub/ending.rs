@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use greenling::error::Killed;
@@ -304,12 +304,21 @@ fn busy_life() {
 fn threads_that_come_and_go_leave_nothing_behind() {
     let ended = child::run(child::On::MainThread, 60, || {
         let round = |threads: usize| {
-            let threads: Vec<_> = (0..threads).map(|_| std::thread::spawn(busy_life)).collect();
+            // All have a hub at the same time.
+            let together = Arc::new(Barrier::new(threads));
+            let threads: Vec<_> = (0..threads)
+                .map(|_| {
+                    let together = together.clone();
+                    std::thread::spawn(move || {
+                        busy_life();
+                        together.wait();
+                    })
+                })
+                .collect();
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         };
-        // As many at the same time as there will be: what serves later hubs is kept. (And malloc keeps
-        // an arena for each thread it has seen at the same time.)
-        round(8);
+        // More than there will be later: what serves later hubs is kept. (And malloc keeps an arena for
+        // each thread it has seen at the same time.)
         round(8);
         let before = resources();
         for _ in 0..40 {

@@ -125,6 +125,20 @@ fn a_hub_without_descriptors_says_so() {
 }
 
 #[test]
+fn a_broken_pipe_raises_no_signal() {
+    in_child("a_broken_pipe_raises_no_signal", || {
+        // std has the process ignore it; a library that is used by another language has not.
+        // SAFETY: no handler is installed.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        let (mut client, _server) = crate::pair();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let error = client.write_vectored(&[io::IoSlice::new(b"x")]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
 fn failing_operations_do_not_starve_the_others() {
     deadline(20, || {
         let (client, _server) = crate::pair();

@@ -134,6 +134,26 @@ fn a_write_that_gives_up_says_how_far_it_came() {
 }
 
 #[test]
+fn a_writes_time_limit_holds_for_all_of_it() {
+    deadline(30, || {
+        let (mut client, mut server) = pair();
+        client.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+        // It gets on all the time, but not fast enough.
+        let reader = thread::spawn(move || {
+            let mut buf = vec![0; 1 << 20];
+            while server.read(&mut buf).unwrap() > 0 {
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let data = vec![0; 1 << 30];
+        let sent = client.write(&data).unwrap();
+        assert!(0 < sent && sent < data.len());
+        drop(client);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
 fn clones_share_their_time_limits() {
     deadline(20, || {
         let (client, _server) = pair();

@@ -39,10 +39,10 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_value = "raw,greenling,threads")]
     servers: Vec<server::Kind>,
     /// How many turns each server has.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 12)]
     rounds: usize,
     /// Measured time of a turn, in milliseconds.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 250)]
     slice: u64,
     /// Count system calls as well, for the first number of connections.
     #[arg(long)]
