@@ -36,7 +36,11 @@ impl Example {
     }
 
     fn run(name: &'static str, mut command: Command) -> Example {
-        assert!(path(name).exists(), "`cargo build --examples` builds what this test runs");
+        assert!(
+            path(name).exists(),
+            "run `cargo build --examples` first, with --release if the test has it: \
+             `cargo test` builds the examples, but `cargo test --test examples` does not"
+        );
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -21,6 +21,7 @@ impl Source {
         Source { fd: fd.as_raw_fd(), id: rt::source_id(), hubs: AtomicU64::new(0) }
     }
 
+    #[inline(always)]
     #[track_caller]
     fn wait(&self, direction: Direction, deadline: Option<Deadline>) -> io::Result<()> {
         match rt::wait_fd(self.fd, self.id, direction, deadline, &self.hubs)? {
@@ -192,7 +193,7 @@ impl<T: AsFd> Adapter<T> {
     /// The operations of the crate's own sockets: with a time limit that costs nothing until it is
     /// needed, and, for reads of a stream, with `short`, which tells from the result that nothing is
     /// left in the socket.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(crate) fn run<R>(
         &self,

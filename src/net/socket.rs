@@ -168,7 +168,7 @@ impl<T: AsFd> Socket<T> {
     /// # Errors
     /// `WouldBlock` when the time is up, or at once if the user has asked for that; `EBADF` after
     /// `close`; else what `op` returns or epoll says.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(super) fn run<R>(
         &self,
@@ -180,7 +180,7 @@ impl<T: AsFd> Socket<T> {
     }
 
     /// As [`run`](Self::run), with a deadline that it may share with further calls.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(super) fn run_until<R>(
         &self,

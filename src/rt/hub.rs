@@ -189,7 +189,7 @@ impl Hub {
     ///
     /// Wakes are not remembered: whoever parks has enlisted itself somewhere before, and checks
     /// after every return (and before every park) whether what it waits for has come. It never unwinds.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(super) fn park(&self, reason: Reason, deadline: Option<u64>) -> Woken {
         let current = self.current.get();

@@ -108,7 +108,7 @@ impl Hub {
         let local = unsafe { self.current().local() };
         let limits = local.limits.take();
         // The outermost one that has passed: what is inside of it is over anyway.
-        let found = limits.iter().find(|limit| limit.deadline <= now).map(|limit| limit.id);
+        let found = limits.iter().flat_map(|limits| limits.iter()).find(|limit| limit.deadline <= now).map(|limit| limit.id);
         local.limits.set(limits);
         found
     }
@@ -141,11 +141,11 @@ pub(super) fn with_limit<T>(deadline: u64, f: impl FnOnce(u64) -> T) -> T {
 fn edit_limits(change: impl FnOnce(&mut Vec<Limit>)) {
     // SAFETY: the running task, on its hub's thread.
     let local = unsafe { hub::hub().current().local() };
-    let mut limits = local.limits.take();
+    let mut limits = local.limits.take().unwrap_or_default();
     change(&mut limits);
     let earliest = limits.iter().map(|limit| limit.deadline).min();
     local.limit.set(earliest.unwrap_or(u64::MAX));
-    local.limits.set(limits);
+    local.limits.set((!limits.is_empty()).then_some(limits));
 }
 
 /// While this lives, kills and time limits wait.

@@ -115,7 +115,7 @@ pub(crate) fn with_limit<T>(deadline: Option<Deadline>, f: impl FnOnce() -> T) -
 /// have got its [`Unparker`] before this call, and must change what is waited for before it unparks.
 ///
 /// Unwinds if the coroutine has been killed.
-#[inline]
+#[inline(always)]
 #[track_caller]
 pub(crate) fn park(reason: Reason, deadline: Option<Deadline>) -> bool {
     match hub::hub().park(reason, deadline.map(|deadline| deadline.0)) {
@@ -254,7 +254,7 @@ pub(crate) fn source_id() -> SourceId {
 }
 
 /// Whether an I/O operation is worth trying. `false` only if it would certainly have to wait.
-#[inline]
+#[inline(always)]
 pub(crate) fn may_be_ready(fd: RawFd, id: SourceId, direction: Direction) -> bool {
     hub::hub().may_be_ready(fd, id, direction)
 }
@@ -263,7 +263,7 @@ pub(crate) fn may_be_ready(fd: RawFd, id: SourceId, direction: Direction) -> boo
 /// of a stream gave less than was asked for, which means that nothing is left.
 ///
 /// A coroutine whose I/O is always ready lets others run here, once in a while.
-#[inline]
+#[inline(always)]
 pub(crate) fn io_done(fd: RawFd, id: SourceId, short: bool) {
     let hub = hub::hub();
     if short {
@@ -281,6 +281,7 @@ pub(crate) fn io_done(fd: RawFd, id: SourceId, short: bool) {
 ///
 /// # Errors
 /// What epoll_create1(2) or epoll_ctl(2) says.
+#[inline(always)]
 #[track_caller]
 pub(crate) fn wait_fd(
     fd: RawFd,

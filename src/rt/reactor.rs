@@ -270,6 +270,15 @@ impl<W: Copy + PartialEq> Reactor<W> {
         Ok(true)
     }
 
+    /// Whether anybody waits for this side of the descriptor.
+    #[inline]
+    pub(crate) fn may_still_wait(&self, fd: RawFd, direction: Direction) -> bool {
+        self.entries.get(fd as usize).is_some_and(|entry| match direction {
+            Direction::Read => !entry.readers.is_empty(),
+            Direction::Write => !entry.writers.is_empty(),
+        })
+    }
+
     /// Takes `waiter` off the list if it is still there.
     pub(crate) fn cancel(&mut self, fd: RawFd, direction: Direction, waiter: W) {
         if let Some(entry) = self.entries.get_mut(fd as usize) {

@@ -11,12 +11,12 @@ use super::task::{Reason, WakeFds, Woken};
 
 impl Hub {
     /// Whether an operation on the descriptor is worth trying (see `reactor.rs`).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_be_ready(&self, fd: RawFd, id: SourceId, direction: Direction) -> bool {
         self.reactor.borrow_mut().may_be_ready(fd, id, direction)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn short_read(&self, fd: RawFd, id: SourceId) {
         self.reactor.borrow_mut().short_read(fd, id);
     }
@@ -25,6 +25,8 @@ impl Hub {
     ///
     /// # Errors
     /// What epoll_create1(2), eventfd(2) or epoll_ctl(2) says; it has not waited then.
+    // Inlined, like all that lies between an operation and the switch: see `Suspender::suspend`.
+    #[inline(always)]
     #[track_caller]
     pub(crate) fn wait_fd(
         &self,
@@ -33,30 +35,35 @@ impl Hub {
         direction: Direction,
         deadline: Option<u64>,
     ) -> io::Result<Woken> {
-        if self.is_unwinding() {
-            let events = match direction {
-                Direction::Read => libc::POLLIN,
-                Direction::Write => libc::POLLOUT,
-            };
-            let ready = sys::poll_blocking(fd, events, deadline)?;
-            return Ok(if ready { Woken::Unparked } else { Woken::TimedOut });
-        }
-        if !self.reactor.borrow().started() {
-            self.start_reactor()?;
+        if std::thread::panicking() && self.is_unwinding() {
+            return block_on_fd(fd, direction, deadline);
         }
         let current = self.current_ref();
-        match self.reactor.borrow_mut().wait(fd, id, direction, current)? {
-            Enlisted::AlwaysReady => return Ok(Woken::Unparked),
-            Enlisted::Waiting => {}
+        if self.enlist(fd, id, direction)? == Enlisted::AlwaysReady {
+            return Ok(Woken::Unparked);
         }
         let reason = match direction {
             Direction::Read => Reason::Read(fd),
             Direction::Write => Reason::Write(fd),
         };
         let woken = self.park(reason, deadline);
-        // Poll has taken it off the list, unless something else has ended the wait.
-        self.reactor.borrow_mut().cancel(fd, direction, current);
+        if woken != Woken::Unparked || self.reactor.borrow().may_still_wait(fd, direction) {
+            // Something else than the descriptor has ended the wait.
+            self.reactor.borrow_mut().cancel(fd, direction, current);
+        }
         Ok(woken)
+    }
+
+    fn enlist(&self, fd: RawFd, id: SourceId, direction: Direction) -> io::Result<Enlisted> {
+        if !self.reactor.borrow().started() {
+            self.start_reactor()?;
+        }
+        self.reactor.borrow_mut().wait(fd, id, direction, self.current_ref())
+    }
+
+    #[cold]
+    fn let_others_run(&self) {
+        self.yield_now();
     }
 
     #[cold]
@@ -82,7 +89,7 @@ impl Hub {
 
     /// To be called after an I/O operation that did not have to wait: a task whose I/O is always
     /// ready lets the others run once its budget is used up.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn charge(&self) {
         let current = self.current_ref();
         let (done, by) = self.charged.get();
@@ -91,7 +98,18 @@ impl Hub {
             self.charged.set((done, current));
         } else {
             self.charged.set((0, current));
-            self.yield_now();
+            self.let_others_run();
         }
     }
+}
+
+/// Blocks the thread: for a coroutine that is unwinding, which must not switch.
+#[cold]
+fn block_on_fd(fd: RawFd, direction: Direction, deadline: Option<u64>) -> io::Result<Woken> {
+    let events = match direction {
+        Direction::Read => libc::POLLIN,
+        Direction::Write => libc::POLLOUT,
+    };
+    let ready = sys::poll_blocking(fd, events, deadline)?;
+    Ok(if ready { Woken::Unparked } else { Woken::TimedOut })
 }

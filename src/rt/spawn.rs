@@ -88,7 +88,9 @@ impl<T, F: FnOnce() -> T> Packet<T, F> {
             // waits for the end may rely on it that none of the coroutine's code runs any more.
             let outcome = outcome.take();
             contain("result of a detached coroutine", || {
-                outcome.map_or((), |outcome| discard(task, outcome));
+                if let Some(outcome) = outcome {
+                    discard(task, outcome);
+                }
             });
         }
         announce(hub::hub(), task, || {

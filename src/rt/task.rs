@@ -204,7 +204,8 @@ pub(crate) struct Local {
     pub(super) deadline: Cell<u64>,
     /// The time limits around what it executes, outermost first, and the earliest of them (`u64::MAX` for
     /// none).
-    pub(super) limits: Cell<Vec<Limit>>,
+    #[expect(clippy::box_collection, reason = "8 bytes in each task instead of 24")]
+    pub(super) limits: Cell<Option<Box<Vec<Limit>>>>,
     pub(super) limit: Cell<u64>,
     /// The same, if it may interrupt the current park.
     pub(super) limit_now: Cell<u64>,
@@ -231,8 +232,12 @@ pub(crate) struct Local {
 pub(crate) struct Exit {
     pub(super) phase: Phase,
     /// To be told of the end, and by which number.
-    pub(super) watchers: Vec<(Arc<Completions>, usize)>,
+    pub(super) watchers: Watchers,
 }
+
+/// Boxed, since hardly any task is watched.
+#[expect(clippy::box_collection, reason = "8 bytes in each task instead of 24")]
+type Watchers = Option<Box<Vec<(Arc<Completions>, usize)>>>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
@@ -305,7 +310,7 @@ impl Task {
             token: AtomicBool::new(false),
             wake_sent: AtomicBool::new(false),
             kill: AtomicBool::new(false),
-            exit: WaitQueue::new(Exit { phase: Phase::Running, watchers: Vec::new() }),
+            exit: WaitQueue::new(Exit { phase: Phase::Running, watchers: None }),
             exited: AtomicBool::new(false),
             local: Local {
                 suspender: Cell::new(None),
@@ -314,7 +319,7 @@ impl Task {
                 state: Cell::new(State::Active),
                 woken: Cell::new(Woken::Unparked),
                 deadline: Cell::new(u64::MAX),
-                limits: Cell::new(Vec::new()),
+                limits: Cell::new(None),
                 limit: Cell::new(u64::MAX),
                 limit_now: Cell::new(u64::MAX),
                 timer: Cell::new(None),
@@ -413,9 +418,9 @@ impl Task {
             }
             exit.phase = Phase::Done;
             self.exited.store(true, Ordering::Release);
-            std::mem::take(&mut exit.watchers)
+            exit.watchers.take()
         });
-        for (completions, number) in watchers {
+        for (completions, number) in watchers.into_iter().flat_map(|watchers| *watchers) {
             completions.update_and_wake_all(|ended| ended.push_back(number));
         }
         self.local.joiner.take()
@@ -428,7 +433,7 @@ impl Task {
             drop(exit);
             completions.update_and_wake_all(|ended| ended.push_back(number));
         } else {
-            exit.watchers.push((completions.clone(), number));
+            exit.watchers.get_or_insert_default().push((completions.clone(), number));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tests that crash, fork or change the whole process run in a process of their own: the test's own
 //! program, started again for this one test.
 
+use std::cell::Cell;
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
@@ -69,37 +70,45 @@ fn become_main_thread() {
     }
 }
 
-/// Runs `body` in a child process and returns how that ended. To be called once in a test, before anything
-/// else is done there. A child that has not ended after `secs` is killed, and the test fails.
+/// Runs `body` in a child process and returns how that ended. A child that has not ended after `secs` is
+/// killed, and the test fails.
+///
+/// To be called before the test does anything else, since the child runs the test from its beginning; and
+/// once only, for the same reason (see [`run_each`]).
 #[track_caller]
+#[allow(dead_code, reason = "not every test program needs it")]
 pub(crate) fn run(on: On, secs: u64, body: impl FnOnce()) -> Ended {
-    run_with(on, secs, |_| (), body)
+    let mut body = Some(body);
+    let run_body = |_: &()| body.take().expect("there is one case")();
+    run_each(on, secs, &[()], run_body).pop().expect("there is one case")
 }
 
-/// As [`run`], with `prepare` to change how the child is started.
+/// Runs `body` for each case in a child process of its own, one after the other; otherwise as [`run`].
 #[track_caller]
-pub(crate) fn run_with(
-    on: On,
-    secs: u64,
-    prepare: impl FnOnce(&mut Command),
-    body: impl FnOnce(),
-) -> Ended {
-    if std::env::var_os(MARK).is_some() {
+pub(crate) fn run_each<T>(on: On, secs: u64, cases: &[T], body: impl FnOnce(&T)) -> Vec<Ended> {
+    thread_local!(static CALLS: Cell<u32> = const { Cell::new(0) });
+    CALLS.set(CALLS.get() + 1);
+    assert_eq!(CALLS.get(), 1, "a child could not tell the calls apart");
+    if let Ok(case) = std::env::var(MARK) {
         if on == On::MainThread {
             become_main_thread();
         }
-        body();
+        body(&cases[case.parse::<usize>().unwrap()]);
         println!("{DONE}");
         std::process::exit(0);
     }
+    (0..cases.len()).map(|case| run_case(secs, case)).collect()
+}
+
+#[track_caller]
+fn run_case(secs: u64, case: usize) -> Ended {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let name = thread::current().name().expect("libtest names its threads").to_owned();
     command.args([&name, "--exact", "--include-ignored", "--nocapture"]);
-    command.env(MARK, "1").env_remove("RUST_BACKTRACE");
+    command.env(MARK, case.to_string()).env_remove("RUST_BACKTRACE");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own, so that what it has forked can be killed with it.
     command.process_group(0);
-    prepare(&mut command);
     let mut child = command.spawn().unwrap();
     let group = child.id() as i32;
     let stdout = drain(child.stdout.take().unwrap());

@@ -255,21 +255,25 @@ fn the_end_of_the_process_abandons_coroutines_as_it_abandons_threads() {
     assert!(!ended.stdout.contains("dropped"), "{ended:?}");
 }
 
+fn exit_in_a_coroutine() {
+    for _ in 0..3 {
+        spawn(thread::park);
+    }
+    let exits = spawn(|| {
+        println!("the child has done its work");
+        std::process::exit(0);
+    });
+    exits.join().unwrap();
+}
+
 #[test]
 fn a_coroutine_may_end_the_process() {
-    for on in [child::On::MainThread, child::On::OtherThread] {
-        let ended = child::run(on, 20, || {
-            for _ in 0..3 {
-                spawn(thread::park);
-            }
-            let exits = spawn(|| {
-                println!("the child has done its work");
-                std::process::exit(0);
-            });
-            exits.join().unwrap();
-        });
-        ended.succeeded();
-    }
+    child::run(child::On::MainThread, 20, exit_in_a_coroutine).succeeded();
+}
+
+#[test]
+fn a_coroutine_of_another_thread_may_end_the_process() {
+    child::run(child::On::OtherThread, 20, exit_in_a_coroutine).succeeded();
 }
 
 /// What a process has in use that a thread might leave behind.

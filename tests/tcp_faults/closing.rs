@@ -246,7 +246,6 @@ fn a_destructor_may_use_a_socket_during_unwinding() {
             sleep(Duration::from_secs(3600));
         });
         yield_now();
-        victim.kill();
         // Nobody may run meanwhile, who would find the thread panicking.
         let ended = Rc::new(Cell::new(false));
         let witness = spawn({
@@ -258,6 +257,7 @@ fn a_destructor_may_use_a_socket_during_unwinding() {
                 }
             }
         });
+        victim.kill();
         assert!(victim.join().unwrap_err().is::<Killed>());
         ended.set(true);
         witness.join().unwrap();

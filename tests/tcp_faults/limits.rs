@@ -16,7 +16,7 @@ use crate::common::deadline;
 fn a_thousand_connections_at_once() {
     const CLIENTS: usize = 1000;
     in_child("a_thousand_connections_at_once", || {
-        limit_descriptors(2 * CLIENTS as u64 + 100);
+        limit_descriptors(3 * CLIENTS as u64 + 100);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let server = spawn(move || {
