@@ -42,7 +42,11 @@ pub struct StillRunning {
 impl fmt::Display for StillRunning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = self.coroutines;
-        write!(f, "{n} coroutine{} still running after the grace period", if n == 1 { "" } else { "s" })
+        write!(
+            f,
+            "{n} coroutine{} still running after the grace period",
+            if n == 1 { "" } else { "s" }
+        )
     }
 }
 

@@ -32,7 +32,8 @@ fn storm(coroutines: usize, wakes: usize, io: bool) {
         let mut reader = Adapter::new(reader).unwrap();
         (spawn(move || reader.read(&mut [0]).unwrap()), writer)
     });
-    let counts: Arc<Vec<AtomicU32>> = Arc::new((0..coroutines).map(|_| AtomicU32::new(0)).collect());
+    let counts: Arc<Vec<AtomicU32>> =
+        Arc::new((0..coroutines).map(|_| AtomicU32::new(0)).collect());
     let each = wakes / STORMERS / coroutines;
     let total = (each * STORMERS) as u32;
     let sleepers: Vec<_> = (0..coroutines)
@@ -385,10 +386,14 @@ fn descriptors_used_on_several_hubs_wake_all_of_them() {
                     let both = [0, 1].map(|_| {
                         let (reader, total) = (reader.clone(), total.clone());
                         spawn(move || {
-                            while (&*reader).read(&mut [0; 3]).map(|n| {
-                                total.fetch_add(n as u32, Ordering::Relaxed);
-                                n
-                            }).unwrap() > 0
+                            while (&*reader)
+                                .read(&mut [0; 3])
+                                .map(|n| {
+                                    total.fetch_add(n as u32, Ordering::Relaxed);
+                                    n
+                                })
+                                .unwrap()
+                                > 0
                             {}
                         })
                     });

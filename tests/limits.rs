@@ -40,7 +40,8 @@ fn maps() -> usize {
 /// With `argument` only if the argument of that number has that value.
 fn deny(number: libc::c_long, argument: Option<(u32, u32)>, errno: i32) {
     let load = |offset: u32| libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: offset };
-    let skip_unless = |value: u32, skip: u8| libc::sock_filter { code: 0x15, jt: 0, jf: skip, k: value };
+    let skip_unless =
+        |value: u32, skip: u8| libc::sock_filter { code: 0x15, jt: 0, jf: skip, k: value };
     let ret = |value: u32| libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: value };
     let mut program = match argument {
         // The number lies at offset 0 of seccomp_data, the arguments at 16, 8 bytes each.
@@ -54,8 +55,7 @@ fn deny(number: libc::c_long, argument: Option<(u32, u32)>, errno: i32) {
     };
     program.push(ret(libc::SECCOMP_RET_ERRNO | errno as u32));
     program.push(ret(libc::SECCOMP_RET_ALLOW));
-    let filter =
-        libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: the program is valid through the call.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
@@ -280,8 +280,9 @@ fn locked_memory_gets_guards_by_mprotect() {
         if locked != 0 {
             return; // not allowed here
         }
-        let children: Vec<_> =
-            (0..50).map(|n| Builder::new().stack_size(64 << 10).spawn(move || n).unwrap()).collect();
+        let children: Vec<_> = (0..50)
+            .map(|n| Builder::new().stack_size(64 << 10).spawn(move || n).unwrap())
+            .collect();
         assert_eq!(children.into_iter().map(|child| child.join().unwrap()).sum::<i32>(), 1225);
         hub::trim();
         assert_eq!(spawn(|| 1).join().unwrap(), 1);

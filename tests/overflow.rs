@@ -490,11 +490,7 @@ fn a_handler_that_repairs_faults_goes_on_working() {
         }
     }
     let ended = child::run(On::OtherThread, 20, || {
-        handle(
-            libc::SIGSEGV,
-            libc::SA_SIGINFO | libc::SA_ONSTACK,
-            repair as *const () as usize,
-        );
+        handle(libc::SIGSEGV, libc::SA_SIGINFO | libc::SA_ONSTACK, repair as *const () as usize);
         let work = || {
             // SAFETY: a new mapping, which the handler makes accessible.
             unsafe {

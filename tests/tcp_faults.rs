@@ -1,5 +1,7 @@
 //! What goes wrong with connections, and must neither hang, nor spin, nor harm anybody else.
 
+#[path = "common/child.rs"]
+mod child;
 mod common;
 #[path = "common/sockets.rs"]
 mod sockets;

@@ -1,5 +1,7 @@
 //! The sockets do what std's do: the same tests run on both.
 
+#![allow(clippy::duplicate_mod, reason = "the tests are compiled for std's sockets and for ours")]
+
 mod common;
 #[path = "common/sockets.rs"]
 mod sockets;

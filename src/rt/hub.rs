@@ -14,8 +14,8 @@ use std::ptr;
 use slab::Slab;
 
 use super::coroutine::Step;
-use super::life;
 use super::interrupt::Unwinding;
+use super::life;
 use super::reactor::Reactor;
 use super::run_queue::RunQueue;
 use super::spawn;
@@ -234,7 +234,9 @@ impl Hub {
     #[inline(always)]
     fn switch_away(&self, current: TaskRef) {
         // SAFETY: the running task is alive and this is its hub's thread.
-        match unsafe { current.get().local() }.suspender.get() {
+        let local = unsafe { current.get().local() };
+        local.stack_top.set(stack_top());
+        match local.suspender.get() {
             // SAFETY: the current coroutine has not finished, and we run on its stack or on one nested
             // in it: only the loop changes `current`, and it does so as it resumes.
             Some(suspender) => unsafe { suspender.suspend(()) },
@@ -614,7 +616,6 @@ impl Hub {
         }
     }
 
-
     /// Empties the run queue; in the child of a fork.
     pub(super) fn forget_queue(&self) {
         self.run.clear();
@@ -630,6 +631,22 @@ impl Hub {
             self.wake(self.main_ref, Woken::Unparked);
         }
     }
+}
+
+/// The calling function's stack pointer; only a hint.
+#[inline(always)]
+fn stack_top() -> *const i8 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let top;
+        // SAFETY: copies a register.
+        unsafe {
+            std::arch::asm!("mov {}, rsp", out(reg) top, options(nomem, nostack, pure, preserves_flags))
+        };
+        top
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::ptr::null()
 }
 
 // ---- the functions that the rest of the crate uses ---------------------------------------------

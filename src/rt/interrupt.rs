@@ -108,7 +108,11 @@ impl Hub {
         let local = unsafe { self.current().local() };
         let limits = local.limits.take();
         // The outermost one that has passed: what is inside of it is over anyway.
-        let found = limits.iter().flat_map(|limits| limits.iter()).find(|limit| limit.deadline <= now).map(|limit| limit.id);
+        let found = limits
+            .iter()
+            .flat_map(|limits| limits.iter())
+            .find(|limit| limit.deadline <= now)
+            .map(|limit| limit.id);
         local.limits.set(limits);
         found
     }

@@ -2,8 +2,8 @@
 //! becomes of it in the child of a fork.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Once;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::hub::{self, Hub};
@@ -346,11 +346,14 @@ fn renew(hub: &Hub) {
     hub.remote().bell().wake_up();
     hub.reactor.borrow_mut().reset();
     if let Some(fds) = hub.remote().fds().get() {
-        let renewed =
-            sys::eventfd().and_then(|fresh| sys::renew(&fds.eventfd, fresh)).and_then(|()| fds.epoll.renew());
+        let renewed = sys::eventfd()
+            .and_then(|fresh| sys::renew(&fds.eventfd, fresh))
+            .and_then(|()| fds.epoll.renew());
         if let Err(error) = renewed {
             // The parent's epoll instance must not be used: better none at all.
-            log::error!("no fresh epoll instance after fork ({error}): the hub cannot wait for I/O");
+            log::error!(
+                "no fresh epoll instance after fork ({error}): the hub cannot wait for I/O"
+            );
         }
     }
     if !hub.on_main() {

@@ -34,6 +34,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+pub(crate) use dump::{Report, Status};
 pub(crate) use hub::Unparker;
 pub(crate) use interrupt::Shield;
 pub(crate) use life::{Settings, set_settings, settings, shutdown};
@@ -41,7 +42,6 @@ pub(crate) use reactor::{Direction, SourceId};
 pub(crate) use spawn::{Joiner, Outcome, kill, spawn_on};
 pub(crate) use stack::{force_mprotect_guards, pool_stats, trim as trim_stacks};
 pub(crate) use sys::{is_nonblocking, set_nonblocking, syscall};
-pub(crate) use dump::{Report, Status};
 pub(crate) use task::{Completions, Reason, Remote, Task, TaskArc, Woken};
 pub(crate) use wait::WaitQueue;
 

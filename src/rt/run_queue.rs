@@ -23,7 +23,8 @@ impl RunQueue {
     #[inline(always)]
     pub(super) fn push(&self, task: TaskRef) {
         // SAFETY: what is in the queue or being pushed has not finished, and this is its hub's thread.
-        let (next, last) = unsafe { (&task.get().local().next, &self.tail.get().get().local().next) };
+        let (next, last) =
+            unsafe { (&task.get().local().next, &self.tail.get().get().local().next) };
         next.set(None);
         match self.head.get() {
             None => self.head.set(Some(task)),
@@ -38,7 +39,8 @@ impl RunQueue {
         // SAFETY: as in `push`.
         let next = unsafe { task.get().local() }.next.get();
         if let Some(next) = next {
-            next.prefetch();
+            // SAFETY: as in `push`.
+            unsafe { next.prefetch() };
         }
         self.head.set(next);
         Some(task)

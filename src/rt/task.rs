@@ -46,13 +46,19 @@ impl TaskRef {
     }
 
     /// Brings what a switch to the task will need into the cache.
+    ///
+    /// # Safety
+    /// As for [`get`](Self::get), on the thread of the task's hub.
     #[inline(always)]
-    pub(super) fn prefetch(self) {
+    pub(super) unsafe fn prefetch(self) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch accesses nothing, whatever the address.
+        // SAFETY: alive by contract. A prefetch accesses nothing, whatever the address.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.0.as_ptr().cast());
+            let top = self.get().local.stack_top.get();
+            _mm_prefetch::<_MM_HINT_T0>(top);
+            _mm_prefetch::<_MM_HINT_T0>(top.wrapping_add(64));
+            _mm_prefetch::<_MM_HINT_T0>(top.wrapping_add(128));
         }
     }
 
@@ -126,9 +132,7 @@ impl Drop for TaskArc {
     fn drop(&mut self) {
         // Acquire: what the other owners did comes before the deallocation. A count of one cannot
         // grow, since only an owner can clone.
-        if self.refs.load(Ordering::Acquire) == 1
-            || self.refs.fetch_sub(1, Ordering::AcqRel) == 1
-        {
+        if self.refs.load(Ordering::Acquire) == 1 || self.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
             let free = self.kind.free;
             // SAFETY: we were the last owner, and `free` fits the allocation (see `from_new`).
             unsafe { free(self.0) };
@@ -198,6 +202,8 @@ pub(crate) struct Local {
     pub(super) coroutine: UnsafeCell<Option<Coroutine<(), (), ()>>>,
     /// The one behind it in the run queue.
     pub(super) next: Cell<Option<TaskRef>>,
+    /// About where its stack ended when it was last suspended: a hint for the cache.
+    pub(super) stack_top: Cell<*const i8>,
     pub(super) state: Cell<State>,
     pub(super) woken: Cell<Woken>,
     /// When the current park ends by itself; `u64::MAX` for never.
@@ -316,6 +322,7 @@ impl Task {
                 suspender: Cell::new(None),
                 coroutine: UnsafeCell::new(None),
                 next: Cell::new(None),
+                stack_top: Cell::new(std::ptr::null()),
                 state: Cell::new(State::Active),
                 woken: Cell::new(Woken::Unparked),
                 deadline: Cell::new(u64::MAX),
@@ -336,7 +343,11 @@ impl Task {
     }
 
     /// A task without a coroutine, for a thread's own stack.
-    pub(super) fn new_main(id: u64, name: Option<Box<str>>, hub: (&'static Remote, u64)) -> TaskArc {
+    pub(super) fn new_main(
+        id: u64,
+        name: Option<Box<str>>,
+        hub: (&'static Remote, u64),
+    ) -> TaskArc {
         unsafe fn free(task: NonNull<Task>) {
             // SAFETY: allocated as a `Box<Task>` below.
             drop(unsafe { Box::from_raw(task.as_ptr()) });

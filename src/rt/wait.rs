@@ -375,8 +375,12 @@ impl Selection {
 
     /// Keeps granters away from now on; false if one was quicker.
     fn claim(&self) -> bool {
-        let claim =
-            self.waiter.granted.compare_exchange(0, SELF_CLAIMED, Ordering::Acquire, Ordering::Acquire);
+        let claim = self.waiter.granted.compare_exchange(
+            0,
+            SELF_CLAIMED,
+            Ordering::Acquire,
+            Ordering::Acquire,
+        );
         claim.is_ok()
     }
 

@@ -179,8 +179,7 @@ fn those_who_join_from_elsewhere_are_told() {
             if n % 2 == 0 {
                 coroutines.push(spawn(move || handle.join().unwrap_err().is::<Killed>()));
             } else {
-                threads
-                    .push(std::thread::spawn(move || handle.join().unwrap_err().is::<Killed>()));
+                threads.push(std::thread::spawn(move || handle.join().unwrap_err().is::<Killed>()));
             }
         }
         thread::sleep(Duration::from_millis(20));

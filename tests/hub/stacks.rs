@@ -123,7 +123,8 @@ fn a_stack_is_as_large_as_was_asked_for() {
     deadline(20, || {
         for size in [16, 17, 64, 256, 300, 1024, 8192].map(|kib| kib * 1024) {
             // A quarter is plenty for what surrounds the recursion.
-            let child = Builder::new().stack_size(size).spawn(move || descend(here(), size / 4 * 3));
+            let child =
+                Builder::new().stack_size(size).spawn(move || descend(here(), size / 4 * 3));
             assert!(child.unwrap().join().unwrap() > 10);
         }
         // And with the hub's default.
@@ -215,7 +216,8 @@ fn what_was_never_finished_is_never_reused() {
         // Others come and use as many stacks as they can.
         for _ in 0..20 {
             std::thread::spawn(|| {
-                let children: Vec<_> = (0..200).map(|_| spawn(|| descend(here(), 20_000))).collect();
+                let children: Vec<_> =
+                    (0..200).map(|_| spawn(|| descend(here(), 20_000))).collect();
                 assert!(children.into_iter().all(|child| child.join().unwrap() > 1));
             })
             .join()

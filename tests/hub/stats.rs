@@ -116,7 +116,8 @@ fn a_hub_that_has_nothing_to_do_makes_no_system_calls() {
         let cpu = || unsafe {
             let mut usage = std::mem::zeroed::<libc::rusage>();
             libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
-            usage.ru_utime.tv_usec + usage.ru_stime.tv_usec
+            usage.ru_utime.tv_usec
+                + usage.ru_stime.tv_usec
                 + 1_000_000 * (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
         };
         let (_reader, writer) = std::io::pipe().unwrap();

@@ -36,7 +36,7 @@ fn close_wakes_whoever_waits_for_the_stream() {
                 wait(|mut stream| {
                     let all = vec![0; 1 << 20];
                     loop {
-                        stream.write(&all[..])?;
+                        stream.write_all(&all)?;
                     }
                 }),
             ];

@@ -1,21 +1,20 @@
 //! Many connections, and too many.
 
-use std::env;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use greenling::net::{TcpListener, TcpStream};
 use greenling::{sleep, spawn, yield_now};
 
+use crate::child::{self, On};
 use crate::common::deadline;
 
 #[test]
 fn a_thousand_connections_at_once() {
     const CLIENTS: usize = 1000;
-    in_child("a_thousand_connections_at_once", || {
+    in_child(|| {
         limit_descriptors(3 * CLIENTS as u64 + 100);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -55,7 +54,7 @@ fn a_thousand_connections_at_once() {
 
 #[test]
 fn accept_without_descriptors_fails_and_recovers() {
-    in_child("accept_without_descriptors_fails_and_recovers", || {
+    in_child(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let hoard = use_up_descriptors();
@@ -71,7 +70,7 @@ fn accept_without_descriptors_fails_and_recovers() {
 
 #[test]
 fn a_loop_that_ignores_errors_of_accept_does_not_spin() {
-    in_child("a_loop_that_ignores_errors_of_accept_does_not_spin", || {
+    in_child(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
@@ -107,7 +106,7 @@ fn a_loop_that_ignores_errors_of_accept_does_not_spin() {
 
 #[test]
 fn a_hub_without_descriptors_says_so() {
-    in_child("a_hub_without_descriptors_says_so", || {
+    in_child(|| {
         let (client, server) = crate::pair();
         let hoard = use_up_descriptors();
         // There is none for the epoll instance.
@@ -126,7 +125,7 @@ fn a_hub_without_descriptors_says_so() {
 
 #[test]
 fn a_broken_pipe_raises_no_signal() {
-    in_child("a_broken_pipe_raises_no_signal", || {
+    in_child(|| {
         // std has the process ignore it; a library that is used by another language has not.
         // SAFETY: no handler is installed.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -156,21 +155,10 @@ fn failing_operations_do_not_starve_the_others() {
     });
 }
 
-// ---- a process of its own, since limits are the whole process's ---------------------------------
-
-const CHILD: &str = "GREENLING_TCP_FAULTS_CHILD";
-
-/// Runs `body`, which belongs to the test called `name`, in a process of its own.
-fn in_child(name: &str, body: fn()) {
-    if env::var_os(CHILD).is_some() {
-        return deadline(60, body);
-    }
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", &format!("limits::{name}"), "--nocapture"]).env(CHILD, "1");
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{errors}");
+/// Runs the test in a process of its own, since limits and signals are the whole process's.
+#[track_caller]
+fn in_child(body: fn()) {
+    child::run(On::OtherThread, 60, body).succeeded();
 }
 
 fn limit_descriptors(count: u64) {

@@ -38,7 +38,7 @@ const ORDERS: [&str; 5] = [
 
 /// Plays `end` behind data in every order, and gives what the reader made of it to `check`.
 fn behind_data(end: fn(std::net::TcpStream), check: fn(&str, Vec<u8>, io::Result<()>)) {
-    for order in 0..ORDERS.len() {
+    for (order, name) in ORDERS.iter().enumerate() {
         for first_waits in [false, true] {
             let (mut peer, stream) = pair_with_peer();
             if first_waits {
@@ -68,7 +68,7 @@ fn behind_data(end: fn(std::net::TcpStream), check: fn(&str, Vec<u8>, io::Result
                 reader
             };
             let (data, result) = reader.join().unwrap();
-            check(ORDERS[order], data, result);
+            check(name, data, result);
         }
     }
 }

@@ -353,8 +353,8 @@ fn writing_to_a_closed_peer_fails_without_a_signal() {
         let (mut client, server) = pair();
         drop(server);
         let error = loop {
-            match client.write(b"anybody there?") {
-                Ok(_) => thread::sleep(Duration::from_millis(1)),
+            match client.write_all(b"anybody there?") {
+                Ok(()) => thread::sleep(Duration::from_millis(1)),
                 Err(error) => break error,
             }
         };
