@@ -1,5 +1,7 @@
 //! One generic adapter from descriptors to coroutines.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};

@@ -45,6 +45,8 @@ pub(crate) struct Hub {
     run: RunQueue,
     /// Switches left before I/O, timers and other threads get a look, however full the run queue.
     countdown: Cell<u32>,
+    /// How often the countdown went down without a switch.
+    idle_yields: Cell<u32>,
     /// How many I/O operations a task has done without waiting, and which one.
     pub(super) charged: Cell<(u32, TaskRef)>,
     /// See `interrupt.rs`.
@@ -132,6 +134,7 @@ impl Hub {
             current: Cell::new(main_ref),
             run: RunQueue::new(main_ref),
             countdown: Cell::new(settings.poll_interval),
+            idle_yields: Cell::new(0),
             charged: Cell::new((0, main_ref)),
             unwinding: Cell::new(Unwinding::default()),
             main_ref,
@@ -255,6 +258,7 @@ impl Hub {
             let left = self.countdown.get();
             if left > 0 {
                 self.countdown.set(left - 1);
+                self.idle_yields.set(self.idle_yields.get() + 1);
                 return;
             }
         }
@@ -483,7 +487,8 @@ impl Hub {
     /// Adds up the switches since the last time and starts the countdown anew.
     fn count_switches(&self) {
         let (interval, left) = (self.settings.get().poll_interval, self.countdown.get());
-        bump(&self.counters.switches, u64::from(interval.saturating_sub(left)));
+        let idle = self.idle_yields.take();
+        bump(&self.counters.switches, u64::from(interval.saturating_sub(left + idle)));
         self.countdown.set(interval);
     }
 
@@ -538,6 +543,8 @@ impl Hub {
                 Message::Spawn(task, stack_size) => {
                     if let Err(orphan) = spawn::adopt(self, task, stack_size) {
                         self.orphans.borrow_mut().push(orphan);
+                        // Main, which is to refuse it, takes this for a wake without a reason.
+                        self.wake(self.main_ref, Woken::Unparked);
                     }
                 }
                 Message::Close(fd) => self.close_fd(fd),
@@ -550,9 +557,14 @@ impl Hub {
     /// their destructors may do anything.
     #[inline]
     fn refuse_orphans(&self) {
-        let orphans = std::mem::take(&mut *self.orphans.borrow_mut());
-        for orphan in orphans {
-            spawn::refuse(&orphan);
+        if !self.orphans.borrow().is_empty() {
+            // SAFETY: main is alive, and this is its hub's thread.
+            let local = unsafe { self.main_ref.get().local() };
+            // The destructors may park as well.
+            let woken = local.woken.get();
+            let orphans = self.orphans.take();
+            orphans.iter().for_each(spawn::refuse);
+            local.woken.set(woken);
         }
     }
 

@@ -17,7 +17,7 @@
 //!   `panicking` was false when the park began: then the coroutine is certainly not unwinding.
 
 use super::hub::{self, Hub};
-use super::task::{Local, Reason, Woken};
+use super::task::{Limit, Local, Reason, Woken};
 
 /// How many coroutines are suspended in the middle of unwinding, as far as we know.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,13 +116,6 @@ impl Hub {
         local.limits.set(limits);
         found
     }
-}
-
-/// A time limit over a piece of code that the coroutine is executing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limit {
-    id: u64,
-    deadline: u64,
 }
 
 /// Runs `f` under a time limit, whose id `f` gets: it unwinds with that id when time is up. The caller

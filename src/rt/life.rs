@@ -332,6 +332,10 @@ extern "C" fn in_child() {
 
 fn renew(hub: &Hub) {
     hub.forget_queue();
+    for (_, task) in hub.tasks.borrow().iter() {
+        // SAFETY: the hub owns the tasks in its table.
+        unsafe { task.get() }.unlock_after_fork();
+    }
     abandon(hub, Some(hub.current_ref()));
     // What the parent's threads had sent is the parent's. It is forgotten, not dropped, but the survivors
     // must get further wakes.

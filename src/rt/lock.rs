@@ -57,6 +57,16 @@ impl<T> Lock<T> {
         self.held.store(false, Ordering::Release);
     }
 
+    /// If the lock is held, which can only be by a thread that does not exist in this child of a fork, forgets
+    /// the value for a new one, and releases the lock.
+    pub(crate) fn replace_if_held(&self, value: T) {
+        if self.held.load(Ordering::Relaxed) {
+            // SAFETY: the child has one thread, and it is here and not inside the lock.
+            unsafe { self.value.get().write(value) };
+            self.held.store(false, Ordering::Release);
+        }
+    }
+
     #[cold]
     fn spin(&self) {
         let mut spins = 0;

@@ -27,6 +27,8 @@
 //! (an id that is never reused) it was registered for; another source on the same number registers
 //! anew.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;

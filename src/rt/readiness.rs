@@ -1,5 +1,7 @@
 //! A hub's I/O: waiting for descriptors, and fairness among those that never have to wait.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;

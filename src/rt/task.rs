@@ -9,13 +9,12 @@ use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::coroutine::{Coroutine, Suspender};
-use super::interrupt::Limit;
 use super::remote::{Doorbell, Inbox, Ring};
 use super::stack::Reservation;
 use super::sys::{self, Epoll};
@@ -82,6 +81,10 @@ pub(crate) struct TaskArc(NonNull<Task>);
 unsafe impl Send for TaskArc {}
 // SAFETY: as above.
 unsafe impl Sync for TaskArc {}
+
+// What a panic may leave half done in a task is only ever seen by the hub, which takes care of it.
+impl UnwindSafe for TaskArc {}
+impl RefUnwindSafe for TaskArc {}
 
 impl TaskArc {
     /// Owns a new allocation that begins with `task`, whose count must include this owner.
@@ -174,6 +177,13 @@ pub(crate) enum Woken {
     Elapsed,
     /// For main only: nothing can ever run again.
     Deadlocked,
+}
+
+/// A time limit over a piece of code that the coroutine is executing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    pub(super) id: u64,
+    pub(super) deadline: u64,
 }
 
 /// What a parked coroutine waits for, for people to read.
@@ -435,6 +445,12 @@ impl Task {
             completions.update_and_wake_all(|ended| ended.push_back(number));
         }
         self.local.joiner.take()
+    }
+
+    /// In the child of a fork, for a task that is abandoned: frees the lock of `exit`, if a thread that does
+    /// not exist here holds it.
+    pub(super) fn unlock_after_fork(&self) {
+        self.exit.renew_if_locked(|| Exit { phase: Phase::Running, watchers: None });
     }
 
     /// Has `completions` told of the end, by `number`; at once if the task has ended already.

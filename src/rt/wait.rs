@@ -230,6 +230,13 @@ impl<S, M> WaitQueue<S, M> {
         Locked { inner: self.lock.lock() }
     }
 
+    /// In the child of a fork: makes a queue new whose lock was held by a thread that is not here. What it
+    /// held may be half changed, so it is forgotten.
+    pub(crate) fn renew_if_locked(&self, state: impl FnOnce() -> S) {
+        let fresh = Inner { state: state(), head: ptr::null(), tail: ptr::null(), len: 0 };
+        self.lock.replace_if_held(fresh);
+    }
+
     pub(crate) fn get_mut(&mut self) -> &mut S {
         &mut self.lock.get_mut().state
     }

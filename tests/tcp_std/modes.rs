@@ -99,9 +99,9 @@ fn data_in_time_is_read_within_a_limit() {
             server
         });
         for byte in 0..5 {
-            let mut buf = [0; 8];
+            let mut buf = [0];
             assert_eq!(client.read(&mut buf).unwrap(), 1);
-            assert_eq!(buf[0], byte);
+            assert_eq!(buf, [byte]);
         }
         writer.join().unwrap();
     });

@@ -1,0 +1,110 @@
+//! What may cross threads, and what may not: a coroutine never leaves its thread, but handles to it do.
+//!
+//! Each line is checked by the compiler; that the tests compile is the proof.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::io::PipeReader;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::rc::Rc;
+
+use greenling::error::{Elapsed, Killed, StillRunning};
+use greenling::hub::{Config, Handle, Stats};
+use greenling::io::Adapter;
+use greenling::net::{TcpListener, TcpStream};
+use greenling::thread::{Builder, JoinHandle, Thread, ThreadId};
+
+/// Fails to compile unless the type has all the traits.
+macro_rules! is {
+    ($type:ty: $($bound:tt)+) => {{
+        fn check<T: $($bound)+>() {}
+        check::<$type>();
+    }};
+}
+
+/// Fails to compile if the type has the trait: two implementations would fit then.
+macro_rules! is_not {
+    ($type:ty: $bound:path) => {{
+        trait Ambiguous<Which> {
+            fn check() {}
+        }
+        struct Other;
+        impl<T> Ambiguous<()> for T {}
+        impl<T: $bound> Ambiguous<Other> for T {}
+        <$type as Ambiguous<_>>::check();
+    }};
+}
+
+/// `Send` but not `Sync`.
+type SendOnly = Cell<u8>;
+/// Neither.
+type Neither = Rc<u8>;
+
+#[test]
+fn a_join_handle_crosses_threads_if_its_result_may() {
+    is!(JoinHandle<u8>: Send + Sync + Unpin + Debug);
+    is!(JoinHandle<String>: Send + Sync);
+    is!(JoinHandle<Box<dyn FnOnce() + Send>>: Send + Sync);
+    // The result moves, and a shared handle gives no access to it.
+    is!(JoinHandle<SendOnly>: Send + Sync);
+    is_not!(JoinHandle<Neither>: Send);
+    is_not!(JoinHandle<Neither>: Sync);
+    is_not!(JoinHandle<*const u8>: Send);
+    is_not!(JoinHandle<std::sync::MutexGuard<'static, u8>>: Send);
+    is_not!(JoinHandle<u8>: Clone);
+}
+
+#[test]
+fn what_std_lets_through_catch_unwind_goes_through_it() {
+    is!(std::thread::Builder: UnwindSafe + RefUnwindSafe);
+    is!(Builder: UnwindSafe + RefUnwindSafe);
+    is!(std::net::TcpStream: UnwindSafe + RefUnwindSafe);
+    is!(TcpStream: UnwindSafe + RefUnwindSafe);
+    is!(TcpListener: UnwindSafe + RefUnwindSafe);
+    is!(Handle: UnwindSafe + RefUnwindSafe);
+}
+
+#[test]
+fn whoever_knows_a_coroutine_may_be_anywhere() {
+    is!(Thread: Send + Sync + Clone + Unpin + Debug);
+    is!(ThreadId: Send + Sync + Copy + Eq + Hash + Debug);
+    is!(Handle: Send + Sync + Clone + Unpin + Debug);
+    is!(Builder: Send + Sync + Debug);
+}
+
+#[test]
+fn settings_counters_and_errors_are_plain_values() {
+    is!(Config: Send + Sync + Clone + Debug + Default);
+    is!(Stats: Send + Sync + Copy + Eq + Debug + Default);
+    is!(Killed: Send + Sync + Copy + Eq + Error + Debug + Display + 'static);
+    is!(StillRunning: Send + Sync + Copy + Eq + Error + Debug + Display + 'static);
+    is!(Elapsed: Send + Sync + Copy + Eq + Error + Debug + Display + 'static);
+}
+
+#[test]
+fn an_adapter_is_what_it_wraps() {
+    is!(Adapter<PipeReader>: Send + Sync + Unpin + Debug);
+    is!(Adapter<std::net::TcpStream>: Send + Sync);
+    is!(Adapter<&'static std::fs::File>: Send + Sync);
+    is_not!(Adapter<Rc<PipeReader>>: Send);
+    is_not!(Adapter<Rc<PipeReader>>: Sync);
+    is_not!(Adapter<PipeReader>: Clone);
+}
+
+#[test]
+fn sockets_are_what_they_are_in_std() {
+    is!(TcpStream: Send + Sync + Unpin + Debug);
+    is!(TcpListener: Send + Sync + Unpin + Debug);
+    is_not!(TcpStream: Clone);
+    is_not!(TcpListener: Clone);
+}
+
+#[test]
+fn the_macros_tell_the_difference() {
+    is!(SendOnly: Send);
+    is_not!(SendOnly: Sync);
+    is_not!(Neither: Send);
+    is_not!(Neither: Sync);
+}
