@@ -4,6 +4,12 @@
 
 use std::fmt;
 
+mod queue;
+
+pub use queue::{
+    GetError, GetTimeoutError, PoolFull, PutError, PutTimeoutError, TryGetError, TryPutError,
+};
+
 /// What a coroutine that was killed ends with: [`JoinHandle::join`](crate::thread::JoinHandle::join)
 /// returns an `Err` whose payload is of this type.
 ///
@@ -51,6 +57,19 @@ impl fmt::Display for StillRunning {
 }
 
 impl std::error::Error for StillRunning {}
+
+/// A [`local!`](crate::local!) value was used after its coroutine had dropped it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AccessError;
+
+impl fmt::Display for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the coroutine-local value has been dropped")
+    }
+}
+
+impl std::error::Error for AccessError {}
 
 /// [`timeout`](crate::timeout): the time was up before the code had come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,14 +8,21 @@ compile_error!("greenling supports Linux only");
 
 mod rt;
 
+pub mod block_on;
 pub mod debug;
 pub mod error;
+pub mod event;
 pub mod hub;
 pub mod io;
+pub mod local;
 pub mod net;
+pub mod pool;
+pub mod queue;
+pub mod select;
 pub mod thread;
 pub mod time;
 
+pub use block_on::block_on;
 pub use error::{Elapsed, Killed};
 pub use thread::{
     JoinHandle, current, join_all, join_any, scope, sleep, spawn, spawn_later, yield_now,

@@ -298,6 +298,11 @@ impl<T> JoinHandle<T> {
         drop(spawn(link));
     }
 
+    /// Gives up the handle's own part.
+    pub(crate) fn into_joiner(self) -> Joiner<T> {
+        self.joiner
+    }
+
     /// The task, for those who watch many.
     pub(crate) fn task(&self) -> &TaskArc {
         &self.joiner.task

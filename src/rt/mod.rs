@@ -6,7 +6,7 @@
 //! ```text
 //! L3   mod (the waist)
 //! L2   wait  life  spawn  hub  interrupt  readiness  dump
-//! L1   coroutine  task  run_queue  timers  reactor  remote
+//! L1   coroutine  task  run_queue  timers  reactor  remote  locals
 //! L0   sys  stack  overflow  exit  lock
 //! ```
 
@@ -16,6 +16,7 @@ mod exit;
 mod hub;
 mod interrupt;
 mod life;
+mod locals;
 mod lock;
 mod overflow;
 mod reactor;
@@ -39,11 +40,11 @@ pub(crate) use hub::Unparker;
 pub(crate) use interrupt::Shield;
 pub(crate) use life::{Settings, set_settings, settings, shutdown};
 pub(crate) use reactor::{Direction, SourceId};
-pub(crate) use spawn::{Joiner, Outcome, kill, spawn_on};
+pub(crate) use spawn::{Joiner, Outcome, kill, spawn_on, with_locals};
 pub(crate) use stack::{force_mprotect_guards, pool_stats, trim as trim_stacks};
 pub(crate) use sys::{is_nonblocking, set_nonblocking, syscall};
 pub(crate) use task::{Completions, Reason, Remote, Task, TaskArc, Woken};
-pub(crate) use wait::WaitQueue;
+pub(crate) use wait::{Locked, Node, Selection, WaitQueue, Waited};
 
 use crate::error::Killed;
 
@@ -61,6 +62,10 @@ impl Deadline {
     /// The deadline at `instant`; one in the past has been reached already.
     pub(crate) fn at(instant: Instant) -> Option<Deadline> {
         Deadline::after(instant.saturating_duration_since(Instant::now()))
+    }
+
+    pub(crate) fn is_past(self) -> bool {
+        sys::now() >= self.0
     }
 }
 
@@ -240,6 +245,11 @@ pub(crate) unsafe fn spawn_unchecked<T>(
 /// The calling coroutine.
 pub(crate) fn current() -> TaskArc {
     hub::hub().current_arc()
+}
+
+/// What wakes the calling coroutine, for any thread.
+pub(crate) fn unparker() -> Unparker {
+    hub::hub().unparker()
 }
 
 /// The calling thread's hub, for other threads: what [`spawn_on`] takes.

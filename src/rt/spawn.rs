@@ -10,7 +10,10 @@ use std::ptr::{self, NonNull};
 
 use super::coroutine::Coroutine;
 use super::hub::{self, Hub};
+use super::interrupt::Shield;
+use super::interrupt::Shield;
 use super::life;
+use super::locals::Locals;
 use super::stack::{self, Reservation};
 use super::task::{Kind, Message, Phase, Reason, Remote, Task, TaskArc, Woken};
 use crate::error::Killed;
@@ -77,21 +80,31 @@ impl<T, F: FnOnce() -> T> Packet<T, F> {
         // SAFETY: `allocate` wrote it, and this is the only call.
         let body = unsafe { (*(*packet).body.get()).assume_init_read() };
         let outcome = if task.kill_requested() {
-            // Killed before its first run. The closure may still have destructors, which may panic.
+            // Killed before its first run. What the closure has captured may have destructors: they may
+            // panic, and they may wait, which the kill must not interrupt.
+            let _shield = Shield::new();
             catch_unwind(AssertUnwindSafe(|| drop(body))).and(Err(Box::new(Killed) as _))
         } else {
             catch_unwind(AssertUnwindSafe(body))
         };
         let mut outcome = Some(outcome);
-        if task.is_detached() {
-            // Dropped here, on the coroutine's own stack and thread, and before the end is announced: who
-            // waits for the end may rely on it that none of the coroutine's code runs any more.
-            let outcome = outcome.take();
-            contain("result of a detached coroutine", || {
-                if let Some(outcome) = outcome {
-                    discard(task, outcome);
-                }
-            });
+        let discard_if_detached = |outcome: &mut Option<Outcome<T>>| {
+            if task.is_detached() {
+                // Dropped here, on the coroutine's own stack and thread, and before the end is announced:
+                // who waits for the end may rely on it that none of the coroutine's code runs any more.
+                let outcome = outcome.take();
+                contain("result of a detached coroutine", || {
+                    if let Some(outcome) = outcome {
+                        discard(task, outcome);
+                    }
+                });
+            }
+        };
+        discard_if_detached(&mut outcome);
+        // SAFETY: this is its hub's thread, or nobody else knows the task.
+        if let Some(locals) = unsafe { task.local() }.locals.get() {
+            end_locals(locals);
+            discard_if_detached(&mut outcome); // the handle may have gone meanwhile
         }
         announce(hub::hub(), task, || {
             // SAFETY: the exit is not done yet, so the joiner does not look.
@@ -211,9 +224,48 @@ fn panic_message(payload: &(dyn Any + Send)) -> &str {
 #[inline]
 fn announce(hub: &Hub, task: &Task, deliver: impl FnOnce()) {
     // SAFETY: `hub` is the task's: callers are its coroutine, or the hub's own code.
-    if let Some(joiner) = unsafe { task.announce_exit(deliver) } {
+    let (joiner, waker) = unsafe { task.announce_exit(deliver) };
+    if let Some(joiner) = joiner {
         hub.wake(joiner, Woken::Unparked);
     }
+    if let Some(waker) = waker {
+        contain("waker of a future", || waker.wake());
+    }
+}
+
+/// Drops all of a coroutine's own values, last first. Neither a kill nor a time limit interrupts that.
+#[cold]
+fn end_locals(locals: &Locals) {
+    let _shield = Shield::new();
+    while let Some(value) = locals.take_last() {
+        contain("coroutine-local value", || drop(value));
+    }
+}
+
+/// Calls `f` with the running coroutine's own values; `None` if it has ended.
+pub(crate) fn with_locals<R>(f: impl FnOnce(&Locals) -> R) -> Option<R> {
+    thread_local! {
+        /// Those of main. Without a destructor, so that destructors can use them.
+        static MAIN: ManuallyDrop<Locals> = ManuallyDrop::new(Locals::default());
+        static MAIN_END: MainEnd = const { MainEnd };
+    }
+    /// Drops main's values at the end of the thread.
+    struct MainEnd;
+    impl Drop for MainEnd {
+        fn drop(&mut self) {
+            MAIN.with(|locals| end_locals(locals));
+        }
+    }
+    let hub = hub::hub();
+    if hub.on_main() {
+        // Has it dropped one day. If that is an error, it has happened, or is happening.
+        let _ = MAIN_END.try_with(|_| ());
+        return Some(MAIN.with(|locals| f(locals)));
+    }
+    let task = hub.current();
+    // SAFETY: the running task, on its hub's thread.
+    let local = unsafe { task.local() };
+    (!task.has_exited()).then(|| f(local.locals.get_or_init(Box::default)))
 }
 
 /// Gives a task that is about to run for the first time its stack.

@@ -4,7 +4,7 @@
 //! hub's thread alone. Every state of the scheduler is in the local half: it has no atomics, no locks
 //! and no races. Other threads reach it only by a message to the hub's inbox.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, OnceCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -13,8 +13,10 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 
 use super::coroutine::{Coroutine, Suspender};
+use super::locals::Locals;
 use super::remote::{Doorbell, Inbox, Ring};
 use super::stack::Reservation;
 use super::sys::{self, Epoll};
@@ -242,18 +244,25 @@ pub(crate) struct Local {
     pub(super) shields: Cell<u32>,
     /// How often it has been told to unwind by a kill.
     pub(super) kills_delivered: Cell<u32>,
+    /// What `local!` keeps for it. Emptied before its end is announced.
+    pub(super) locals: OnceCell<Box<Locals>>,
 }
 
 /// The end of a task, as others see it.
 pub(crate) struct Exit {
     pub(super) phase: Phase,
-    /// To be told of the end, and by which number.
-    pub(super) watchers: Watchers,
+    /// Boxed, since hardly any task is watched.
+    pub(super) watchers: Option<Box<Watchers>>,
 }
 
-/// Boxed, since hardly any task is watched.
-#[expect(clippy::box_collection, reason = "8 bytes in each task instead of 24")]
-type Watchers = Option<Box<Vec<(Arc<Completions>, usize)>>>;
+/// Who is to be told of the end of a task, besides those who wait for it.
+#[derive(Default)]
+pub(super) struct Watchers {
+    /// By which number.
+    numbered: Vec<(Arc<Completions>, usize)>,
+    /// Of the future that joins.
+    waker: Option<Waker>,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
@@ -348,6 +357,7 @@ impl Task {
                 joiner: Cell::new(None),
                 shields: Cell::new(0),
                 kills_delivered: Cell::new(0),
+                locals: OnceCell::new(),
             },
         }
     }
@@ -421,18 +431,26 @@ impl Task {
         self.exited.load(Ordering::Acquire)
     }
 
+    /// Where to wait for the end.
+    pub(crate) fn exit(&self) -> &WaitQueue<Exit> {
+        &self.exit
+    }
+
     /// Whether nobody will ask for the result. Once true it stays so.
     pub(super) fn is_detached(&self) -> bool {
         self.exit.lock().phase == Phase::Detached
     }
 
     /// Announces the end to everybody who joins or watches. `deliver` is called under the lock if somebody
-    /// may ask for the result. Returns who joins on the task's own hub.
+    /// may ask for the result. Returns who joins on the task's own hub, and the waker of a future that does.
     ///
     /// # Safety
     /// The caller must be on the thread of the task's hub.
     #[inline]
-    pub(super) unsafe fn announce_exit(&self, deliver: impl FnOnce()) -> Option<TaskRef> {
+    pub(super) unsafe fn announce_exit(
+        &self,
+        deliver: impl FnOnce(),
+    ) -> (Option<TaskRef>, Option<Waker>) {
         let watchers = self.exit.update_and_wake_all(|exit| {
             if exit.phase == Phase::Running {
                 deliver();
@@ -441,10 +459,13 @@ impl Task {
             self.exited.store(true, Ordering::Release);
             exit.watchers.take()
         });
-        for (completions, number) in watchers.into_iter().flat_map(|watchers| *watchers) {
-            completions.update_and_wake_all(|ended| ended.push_back(number));
-        }
-        self.local.joiner.take()
+        let waker = watchers.and_then(|watchers| {
+            for (completions, number) in watchers.numbered {
+                completions.update_and_wake_all(|ended| ended.push_back(number));
+            }
+            watchers.waker
+        });
+        (self.local.joiner.take(), waker)
     }
 
     /// In the child of a fork, for a task that is abandoned: frees the lock of `exit`, if a thread that does
@@ -460,8 +481,22 @@ impl Task {
             drop(exit);
             completions.update_and_wake_all(|ended| ended.push_back(number));
         } else {
-            exit.watchers.get_or_insert_default().push((completions.clone(), number));
+            exit.watchers.get_or_insert_default().numbered.push((completions.clone(), number));
         }
+    }
+
+    /// Has `waker` called at the end, instead of the one before. False if the task has ended already.
+    pub(crate) fn set_waker(&self, waker: &Waker) -> bool {
+        // Cloned and dropped outside of the lock: that is foreign code.
+        let mut waker = Some(waker.clone());
+        let mut exit = self.exit.lock();
+        if exit.phase == Phase::Done {
+            drop(exit);
+            return false;
+        }
+        std::mem::swap(&mut exit.watchers.get_or_insert_default().waker, &mut waker);
+        drop(exit);
+        true
     }
 
     /// Waits for the end without asking for the result. Several may. It never unwinds.

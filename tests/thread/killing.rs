@@ -40,8 +40,7 @@ fn one_that_has_not_begun_never_runs() {
             flag.set(true);
             drop(probe);
         });
-        child.kill();
-        assert!(!child.is_finished(), "it takes the victim a turn to end");
+        assert!(!child.kill_timeout(Duration::ZERO), "it takes the victim a turn to end");
         assert_killed(child);
         assert!(!ran.get());
         assert_eq!(drops.get(), 1, "what the closure has captured is dropped");
@@ -98,7 +97,7 @@ fn it_ends_every_kind_of_wait() {
 }
 
 #[test]
-fn it_returns_at_once_and_unwinds_in_the_victims_own_turn() {
+fn without_waiting_it_unwinds_in_the_victims_own_turn() {
     deadline(20, || {
         let drops = Rc::new(Cell::new(0));
         let probe = Probe(drops.clone());
@@ -107,7 +106,7 @@ fn it_returns_at_once_and_unwinds_in_the_victims_own_turn() {
             thread::park();
         });
         yield_now();
-        child.kill();
+        child.kill_timeout(Duration::ZERO);
         assert_eq!(drops.get(), 0);
         yield_now();
         assert_eq!(drops.get(), 1);
@@ -156,7 +155,7 @@ fn one_that_never_waits_again_returns_its_value() {
         let own: Rc<RefCell<Option<JoinHandle<i32>>>> = Rc::default();
         let slot = own.clone();
         let child = spawn(move || {
-            slot.borrow().as_ref().unwrap().kill(); // oneself
+            slot.borrow().as_ref().unwrap().kill_timeout(Duration::ZERO); // oneself
             9
         });
         *own.borrow_mut() = Some(child);

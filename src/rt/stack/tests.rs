@@ -113,7 +113,9 @@ fn an_address_is_found_in_its_slot() {
         }
     }
     let local = 0_u8;
-    for elsewhere in [0, 1, usize::MAX, &raw const local as usize, descriptors as *const () as usize] {
+    for elsewhere in
+        [0, 1, usize::MAX, &raw const local as usize, descriptors as *const () as usize]
+    {
         assert!(locate(elsewhere).is_none());
     }
 }

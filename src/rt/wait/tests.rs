@@ -128,7 +128,10 @@ fn whoever_leaves_is_passed_over_wherever_it_stands() {
             for (n, waiter) in (0..).zip(&waiters) {
                 assert_eq!(waiter.grant().is_some(), n != leaves);
             }
-            assert_eq!(nodes.into_iter().nth(leaves as usize).unwrap().message.into_inner(), Some(100 + leaves));
+            assert_eq!(
+                nodes.into_iter().nth(leaves as usize).unwrap().message.into_inner(),
+                Some(100 + leaves)
+            );
         }
     }
 }
@@ -336,7 +339,13 @@ fn a_selection_that_finds_something_ready_takes_it_and_nothing_else() {
     // SAFETY: all live until they have left, below.
     let taken = unsafe {
         assert!(selection.enlist(&first, &nodes[0], 0, |_| false, |_| ()).is_none());
-        selection.enlist(&second, &nodes[1], 1, |state| **state == 8, |state| std::mem::take(&mut **state))
+        selection.enlist(
+            &second,
+            &nodes[1],
+            1,
+            |state| **state == 8,
+            |state| std::mem::take(&mut **state),
+        )
     };
     assert_eq!((taken, *second.lock()), (Some(8), 0));
     assert!(first.lock().grant(1).is_err(), "it wants no more");
@@ -351,7 +360,13 @@ fn a_selection_that_finds_something_ready_takes_it_and_nothing_else() {
     let taken = unsafe {
         assert!(selection.enlist(&first, &nodes[0], 0, |_| false, |_| ()).is_none());
         assert!(first.lock().grant(1).is_ok());
-        selection.enlist(&second, &nodes[1], 1, |state| **state == 8, |state| std::mem::take(&mut **state))
+        selection.enlist(
+            &second,
+            &nodes[1],
+            1,
+            |state| **state == 8,
+            |state| std::mem::take(&mut **state),
+        )
     };
     assert_eq!((taken, *second.lock()), (None, 8));
     assert_eq!(selection.granted(), Some(0));
