@@ -11,7 +11,6 @@ use std::ptr::{self, NonNull};
 use super::coroutine::Coroutine;
 use super::hub::{self, Hub};
 use super::interrupt::Shield;
-use super::interrupt::Shield;
 use super::life;
 use super::locals::Locals;
 use super::stack::{self, Reservation};

@@ -220,7 +220,7 @@ fn one_that_is_swallowed_for_ever_does_not_starve_the_others() {
                 }
             });
             yield_now();
-            stubborn.kill();
+            stubborn.kill_timeout(Duration::ZERO);
             // A timer, a wake and a turn of its own come through.
             thread::sleep(Duration::from_millis(5));
             let other = spawn(thread::park);
