@@ -29,7 +29,6 @@ pub enum PutTimeoutError<T> {
 
 /// `get`: the queue is closed and empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct GetError;
 
 /// `try_get`: why there is no item.

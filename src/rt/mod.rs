@@ -6,7 +6,7 @@
 //! ```text
 //! L3   mod (the waist)
 //! L2   wait  life  spawn  hub  interrupt  readiness  dump
-//! L1   coroutine  task  run_queue  timers  reactor  remote  locals
+//! L1   coroutine  task  locals  run_queue  timers  reactor  remote  locals
 //! L0   sys  stack  overflow  exit  lock
 //! ```
 

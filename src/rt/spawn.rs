@@ -14,7 +14,7 @@ use super::interrupt::Shield;
 use super::life;
 use super::locals::Locals;
 use super::stack::{self, Reservation};
-use super::task::{Kind, Message, Phase, Reason, Remote, Task, TaskArc, Woken};
+use super::task::{Kind, Message, Reason, Remote, Task, TaskArc, Woken};
 use crate::error::Killed;
 
 /// What a coroutine ends with.
@@ -172,14 +172,7 @@ impl<T> Joiner<T> {
 
 impl<T> Drop for Joiner<T> {
     fn drop(&mut self) {
-        let done = {
-            let mut exit = self.task.exit.lock();
-            if exit.phase == Phase::Running {
-                exit.phase = Phase::Detached;
-            }
-            exit.phase == Phase::Done
-        };
-        if done {
+        if !self.task.detach() {
             // SAFETY: as in `take`.
             let outcome = unsafe { (*self.outcome()).take() };
             if let Some(outcome) = outcome {

@@ -294,6 +294,8 @@ pub(crate) struct Task {
     wake_sent: AtomicBool,
     /// `exit` is `Done`, for those who only look.
     exited: AtomicBool,
+    /// `exit` is or was `Detached`, for those who only look.
+    detached: AtomicBool,
     // Beside what is above, so that a switch touches as few cache lines as possible.
     local: Local,
     refs: AtomicUsize,
@@ -337,6 +339,7 @@ impl Task {
             kill: AtomicBool::new(false),
             exit: WaitQueue::new(Exit { phase: Phase::Running, watchers: None }),
             exited: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
             local: Local {
                 suspender: Cell::new(None),
                 coroutine: UnsafeCell::new(None),
@@ -438,7 +441,18 @@ impl Task {
 
     /// Whether nobody will ask for the result. Once true it stays so.
     pub(super) fn is_detached(&self) -> bool {
-        self.exit.lock().phase == Phase::Detached
+        self.detached.load(Ordering::Acquire)
+    }
+
+    /// Says that nobody will ask for the result. False if the task has ended: the result, if there is one,
+    /// is still there.
+    pub(super) fn detach(&self) -> bool {
+        let mut exit = self.exit.lock();
+        if exit.phase == Phase::Running {
+            exit.phase = Phase::Detached;
+            self.detached.store(true, Ordering::Release);
+        }
+        exit.phase != Phase::Done
     }
 
     /// Announces the end to everybody who joins or watches. `deliver` is called under the lock if somebody

@@ -218,7 +218,7 @@ fn the_end_is_announced_to_those_who_watch() {
         let mut delivered = false;
         // SAFETY: there is no hub, so this thread is as good as its.
         let joiner = unsafe { tasks[number].announce_exit(|| delivered = true) };
-        assert!(joiner.is_none() && delivered && tasks[number].has_exited());
+        assert!(joiner.0.is_none() && delivered && tasks[number].has_exited());
     }
     // One that has ended already is there at once.
     // SAFETY: as above.

@@ -397,6 +397,12 @@ mod with_hubs {
         queue.wait(Reason::Park, deadline, None, take).map(drop).map_err(|(woken, _)| woken)
     }
 
+    /// The free permits, and how many wait.
+    fn at_rest(queue: &Permits) -> (u32, usize) {
+        let locked = queue.lock();
+        (*locked, locked.waiting())
+    }
+
     fn release(queue: &Permits) {
         let mut locked = queue.lock();
         match locked.grant(()) {
@@ -463,14 +469,14 @@ mod with_hubs {
             let child = spawn(move || acquire(&own, None));
             yield_now();
             if kill_first {
-                child.kill();
+                child.kill_timeout(Duration::ZERO);
                 release(&queue);
             } else {
                 release(&queue);
-                child.kill();
+                child.kill_timeout(Duration::ZERO);
             }
             assert_eq!(child.join().unwrap(), Ok(()), "the permit is not lost");
-            assert_eq!((*queue.lock(), queue.lock().waiting()), (0, 0));
+            assert_eq!(at_rest(&queue), (0, 0));
         }
     }
 
@@ -558,7 +564,7 @@ mod with_hubs {
             .collect();
         let got: u32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
         assert!(got > 0);
-        assert_eq!((*queue.lock(), queue.lock().waiting()), (PERMITS, 0));
+        assert_eq!(at_rest(&queue), (PERMITS, 0));
         thread::sleep(Duration::ZERO);
     }
 }
