@@ -28,7 +28,7 @@ const STORMERS: usize = 8;
 /// makes the hub sleep in epoll instead of in a futex.
 fn storm(coroutines: usize, wakes: usize, io: bool) {
     let keep_epoll = io.then(|| {
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = crate::common::pipe().unwrap();
         let mut reader = Adapter::new(reader).unwrap();
         (spawn(move || reader.read(&mut [0]).unwrap()), writer)
     });
@@ -98,7 +98,7 @@ fn no_wake_of_a_ping_pong_is_lost() {
         deadline(60, move || {
             let rounds = count(50_000, 10_000);
             let keep_epoll = io.then(|| {
-                let (reader, writer) = std::io::pipe().unwrap();
+                let (reader, writer) = crate::common::pipe().unwrap();
                 let mut reader = Adapter::new(reader).unwrap();
                 spawn(move || reader.read(&mut [0]).unwrap());
                 yield_now();
@@ -375,7 +375,7 @@ fn a_close_wakes_waiters_on_seventy_hubs() {
 #[test]
 fn descriptors_used_on_several_hubs_wake_all_of_them() {
     deadline(60, || {
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = crate::common::pipe().unwrap();
         let reader = Arc::new(Adapter::new(reader).unwrap());
         let total = Arc::new(AtomicU32::new(0));
         let bytes = count(20_000, 4000) as u32;
@@ -388,9 +388,8 @@ fn descriptors_used_on_several_hubs_wake_all_of_them() {
                         spawn(move || {
                             while (&*reader)
                                 .read(&mut [0; 3])
-                                .map(|n| {
-                                    total.fetch_add(n as u32, Ordering::Relaxed);
-                                    n
+                                .inspect(|n| {
+                                    total.fetch_add(*n as u32, Ordering::Relaxed);
                                 })
                                 .unwrap()
                                 > 0

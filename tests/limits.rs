@@ -4,12 +4,15 @@
 
 #[path = "common/child.rs"]
 mod child;
+#[allow(dead_code, reason = "limits are the process's: these tests run in children")]
+mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use child::On;
+use common::pipe;
 use greenling::hub::{self, Config};
 use greenling::io::Adapter;
 use greenling::thread::{self, Builder, JoinHandle};
@@ -89,7 +92,7 @@ fn failed_spawns_leave_nothing(parked: Vec<JoinHandle<()>>) {
     }
     let own = probe.clone();
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| spawn(move || drop(own))));
-    let payload = panic.err().expect("there is no stack");
+    let payload = panic.expect_err("there is no stack");
     assert!(payload.downcast_ref::<String>().unwrap().contains("failed to spawn"));
     assert_eq!(Arc::strong_count(&probe), 1);
     let after = (hub::stats(), maps());
@@ -274,9 +277,8 @@ fn a_kernel_without_guard_regions_gets_guards_by_mprotect() {
 fn locked_memory_gets_guards_by_mprotect() {
     let ended = child::run(On::OtherThread, 60, || {
         // SAFETY: passes no pointers.
-        let locked = unsafe {
-            libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT as i32)
-        };
+        let locked =
+            unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
         if locked != 0 {
             return; // not allowed here
         }
@@ -309,7 +311,7 @@ fn a_guard_that_cannot_be_made_is_an_error() {
 fn without_epoll_pwait2_timeouts_are_rounded_up() {
     let ended = child::run_each(On::OtherThread, 60, &[libc::ENOSYS, libc::EPERM], |&errno| {
         deny(libc::SYS_epoll_pwait2, None, errno);
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = pipe().unwrap();
         let mut reader = Adapter::new(reader).unwrap();
         let receiver = spawn(move || reader.read(&mut [0; 4]).unwrap());
         yield_now(); // from now on it sleeps in epoll
@@ -329,7 +331,7 @@ fn without_epoll_pwait2_timeouts_are_rounded_up() {
 #[test]
 fn without_descriptors_io_is_an_error_and_the_rest_goes_on() {
     let ended = child::run(On::OtherThread, 60, || {
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = pipe().unwrap();
         let reader = Adapter::new(reader).unwrap();
         set_limit(libc::RLIMIT_NOFILE, 0);
         for _ in 0..3 {

@@ -1,5 +1,7 @@
 //! Coroutines behave as threads do, and beyond that as documented.
 
+#![allow(clippy::duplicate_mod, reason = "the cases are compiled for std's threads and for ours")]
+
 #[path = "common/child.rs"]
 mod child;
 mod common;

@@ -68,7 +68,7 @@ impl Drop for Source {
 /// use std::io::{Read, Write};
 /// use greenling::io::Adapter;
 ///
-/// let (reader, writer) = std::io::pipe()?;
+/// let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
 /// let mut reader = Adapter::new(reader)?;
 /// let mut writer = Adapter::new(writer)?;
 /// let consumer = greenling::spawn(move || {
@@ -361,7 +361,7 @@ where
 /// ```
 /// use std::time::Duration;
 ///
-/// let (reader, _writer) = std::io::pipe()?;
+/// let (reader, _writer) = std::os::unix::net::UnixStream::pair()?;
 /// assert!(!greenling::io::wait_readable(&reader, Some(Duration::from_millis(5)))?);
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -63,7 +63,7 @@ impl TcpListener {
     ///
     /// # Errors
     /// The error of the last address that was tried; `InvalidInput` if there is none; what
-    /// the resolution says.
+    /// the resolution says; what epoll_create1(2) says.
     ///
     /// # Examples
     /// ```
@@ -72,6 +72,8 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<TcpListener> {
+        // Its clients will make it wait: a lack of descriptors for that is to be found out here.
+        rt::prepare_io()?;
         let io = net::TcpListener::bind(addr)?;
         io.set_nonblocking(true)?;
         Ok(TcpListener::with_shared(io, Arc::default()))

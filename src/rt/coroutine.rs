@@ -66,6 +66,7 @@ impl<In, Out, Ret> Coroutine<In, Out, Ret> {
     }
 
     /// Whether it has been resumed at least once.
+    #[allow(dead_code, reason = "for what is switched by hand")]
     pub(crate) fn started(&self) -> bool {
         self.inner.started()
     }

@@ -17,8 +17,11 @@ pub(super) enum Phase {
     Stacks,
 }
 
+/// By phase.
+type Hooks = [Option<fn()>; 2];
+
 thread_local! {
-    static HOOKS: Cell<[Option<fn()>; 2]> = const { Cell::new([None; 2]) };
+    static HOOKS: Cell<Hooks> = const { Cell::new([None; 2]) };
     static GUARD: Guard = const { Guard };
 }
 

@@ -40,14 +40,6 @@ impl<T> Lock<T> {
         Guard { lock: self }
     }
 
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut()
-    }
-
-    pub(crate) fn into_inner(self) -> T {
-        self.value.into_inner()
-    }
-
     /// Releases a lock whose guard was forgotten.
     ///
     /// # Safety

@@ -313,6 +313,15 @@ pub(crate) fn wait_fd(
     }
 }
 
+/// Makes sure that the calling thread's hub can wait for descriptors: so that a server finds out when it
+/// begins that there are none left, and not when its first client has to wait.
+///
+/// # Errors
+/// What epoll_create1(2) or eventfd(2) says.
+pub(crate) fn prepare_io() -> io::Result<()> {
+    hub::hub().prepare_io()
+}
+
 /// Stops watching the descriptor of a source that is about to close it.
 #[inline]
 pub(crate) fn forget_source(fd: RawFd, id: SourceId, hubs: u64) {

@@ -168,10 +168,10 @@ fn report(place: &stack::Place) {
         }
         None => write!(line, "<unnamed> #{id}"),
     };
-    let _ = write!(
+    let _ = writeln!(
         line,
         " has overflowed its stack of {} bytes; give it more with thread::Builder::stack_size, or \
-         all of them with hub::Config::stack_size\n",
+         all of them with hub::Config::stack_size",
         place.usable,
     );
     // SAFETY: write(2) is async-signal-safe and the buffer is valid.

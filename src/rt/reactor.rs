@@ -223,10 +223,8 @@ impl<W: Copy + PartialEq> Reactor<W> {
         direction: Direction,
         waiter: W,
     ) -> io::Result<Enlisted> {
-        if self.entry(fd, id).is_none() {
-            if !self.register(fd, id)? {
-                return Ok(Enlisted::AlwaysReady);
-            }
+        if self.entry(fd, id).is_none() && !self.register(fd, id)? {
+            return Ok(Enlisted::AlwaysReady);
         }
         let (readiness, waiters) = self.entries[fd as usize].side(direction);
         *readiness = Readiness::default();

@@ -57,15 +57,21 @@ impl Hub {
     }
 
     fn enlist(&self, fd: RawFd, id: SourceId, direction: Direction) -> io::Result<Enlisted> {
-        if !self.reactor.borrow().started() {
-            self.start_reactor()?;
-        }
+        self.prepare_io()?;
         self.reactor.borrow_mut().wait(fd, id, direction, self.current_ref())
     }
 
     #[cold]
     fn let_others_run(&self) {
         self.yield_now();
+    }
+
+    /// Makes sure that the hub can wait for descriptors.
+    ///
+    /// # Errors
+    /// What epoll_create1(2) or eventfd(2) says.
+    pub(super) fn prepare_io(&self) -> io::Result<()> {
+        if self.reactor.borrow().started() { Ok(()) } else { self.start_reactor() }
     }
 
     #[cold]

@@ -182,6 +182,13 @@ impl Doorbell {
     pub(crate) fn futex(&self) -> (&AtomicU32, u32) {
         (&self.state, ON_FUTEX)
     }
+
+    /// Loom's atomics are no futex words; its models do not sleep.
+    #[cfg(loom)]
+    pub(crate) fn futex(&self) -> (&std::sync::atomic::AtomicU32, u32) {
+        static NEVER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(AWAKE);
+        (&NEVER, ON_FUTEX)
+    }
 }
 
 #[cfg(test)]

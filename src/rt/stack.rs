@@ -61,6 +61,9 @@ pub(crate) const DEFAULT_CACHED: usize = 16 * 1024;
 const FIRST_SLOTS: usize = 16;
 const MAX_SLOTS: usize = 4096;
 
+/// A region that is smaller than this is not tried for: the address space is used up.
+const LAST_REGION: usize = 1 << 20;
+
 /// Step and number of the colours.
 const COLOUR_STEP: usize = 64;
 const COLOURS: usize = 16;
@@ -211,7 +214,8 @@ impl Region {
         let base = loop {
             match map_pages(stride * slots) {
                 Ok(base) => break base,
-                Err(error) if slots == 1 => return Err(error),
+                // Not down to the last page: the heap has to grow as well, and aborts if it cannot.
+                Err(error) if slots * stride <= LAST_REGION || slots == 1 => return Err(error),
                 Err(_) => slots /= 2,
             }
         };
@@ -556,6 +560,7 @@ impl Stack {
     ///
     /// # Errors
     /// As for [`Reservation::new`].
+    #[allow(dead_code, reason = "for what is switched by hand")]
     pub(crate) fn new(size: usize) -> io::Result<Stack> {
         Reservation::new(size)?.take()
     }

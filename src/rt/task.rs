@@ -199,6 +199,7 @@ pub(crate) enum Reason {
     Shutdown,
     /// Something of `sync` and its like, by its name.
     Wait(&'static str),
+    #[allow(dead_code, reason = "the locks that are to come say who holds them")]
     /// A lock, by its name and where it keeps the id of the coroutine that holds it (0: nobody). The cell
     /// lives as long as the wait: the waiter borrows the lock.
     Lock(&'static str, *const AtomicU64),

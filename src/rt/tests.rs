@@ -56,17 +56,17 @@ fn the_lock_lets_in_one_at_a_time() {
             });
         }
     });
-    assert_eq!(lock.into_inner(), 4 * each);
+    assert_eq!(*lock.lock(), 4 * each);
 }
 
 #[test]
 fn a_lock_whose_guard_was_forgotten_can_be_released() {
-    let mut lock = Lock::new(1);
+    let lock = Lock::new(1);
     std::mem::forget(lock.lock());
     // SAFETY: locked by this thread, and the guard is gone.
     unsafe { lock.force_unlock() };
     *lock.lock() += 1;
-    assert_eq!(*lock.get_mut(), 2);
+    assert_eq!(*lock.lock(), 2);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn the_run_queue_is_first_in_first_out() {
     }
     tasks.iter().for_each(|task| queue.push(task.as_ref()));
     queue.clear();
-    assert!(queue.is_empty() && queue.len() == 0 && queue.pop().is_none());
+    assert!(queue.is_empty() && queue.pop().is_none());
     queue.push(tasks[3].as_ref());
     assert_eq!(queue.pop(), Some(tasks[3].as_ref()));
 }

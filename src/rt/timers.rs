@@ -169,6 +169,7 @@ impl<W: Copy> Timers<W> {
         waker
     }
 
+    #[cfg(test)]
     /// What the timer is set for.
     ///
     /// # Panics

@@ -237,14 +237,6 @@ impl<S, M> WaitQueue<S, M> {
         self.lock.replace_if_held(fresh);
     }
 
-    pub(crate) fn get_mut(&mut self) -> &mut S {
-        &mut self.lock.get_mut().state
-    }
-
-    pub(crate) fn into_inner(self) -> S {
-        self.lock.into_inner().state
-    }
-
     /// Waits to be granted something, unless `attempt` finds, under the lock, that there is no need to.
     /// With `offer` the granter finds that in the node.
     ///

@@ -68,7 +68,7 @@ fn cleanup_at_the_end_may_sleep_lock_spawn_join_and_do_io() {
         let done = Arc::new(Mutex::new(Vec::new()));
         let list = done.clone();
         let ending = std::thread::spawn(move || {
-            let (reader, mut writer) = std::io::pipe().unwrap();
+            let (reader, mut writer) = crate::common::pipe().unwrap();
             let mut reader = Adapter::new(reader).unwrap();
             let log = move |what: &'static str| list.lock().unwrap().push(what);
             let keep = log.clone();
@@ -284,7 +284,7 @@ fn resources() -> (usize, usize) {
 
 /// A life of a hub with everything in it.
 fn busy_life() {
-    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (reader, mut writer) = crate::common::pipe().unwrap();
     let mut reader = Adapter::new(reader).unwrap();
     let receiver = spawn(move || {
         let mut buffer = [0; 8];

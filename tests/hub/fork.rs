@@ -97,7 +97,7 @@ fn work() {
 struct Natives {
     stop: Rc<Cell<bool>>,
     running: Vec<thread::JoinHandle<()>>,
-    feed: std::io::PipeWriter,
+    feed: std::fs::File,
     received: Rc<Cell<u32>>,
 }
 
@@ -114,7 +114,7 @@ impl Natives {
         };
         let stop = Rc::new(Cell::new(false));
         let received = Rc::new(Cell::new(0));
-        let (reader, feed) = std::io::pipe().unwrap();
+        let (reader, feed) = crate::common::pipe().unwrap();
         let mut reader = Adapter::new(reader).unwrap();
         let count = received.clone();
         let until = |wait: fn()| {
@@ -292,7 +292,7 @@ fn main_goes_on_in_the_child_whatever_it_waits_for() {
 fn a_main_that_waits_for_io_goes_on_waiting_in_the_child() {
     let ended = child::run(On::MainThread, 30, || {
         let home = std::process::id();
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = crate::common::pipe().unwrap();
         let mut reader = Adapter::new(reader).unwrap();
         let forks = spawn(move || {
             thread::sleep(Duration::from_millis(5));
@@ -403,7 +403,7 @@ fn a_hub_that_has_had_predecessors_but_no_io_forks_as_well() {
                 let pid = unsafe { libc::fork() };
                 if pid == 0 {
                     for _ in 0..5 {
-                        let (reader, mut writer) = std::io::pipe().unwrap();
+                        let (reader, mut writer) = crate::common::pipe().unwrap();
                         let mut reader = Adapter::new(reader).unwrap();
                         let receiver = spawn(move || reader.read(&mut [0; 4]).unwrap());
                         thread::sleep(Duration::from_millis(1));
@@ -417,7 +417,7 @@ fn a_hub_that_has_had_predecessors_but_no_io_forks_as_well() {
                     unsafe { libc::_exit(0) };
                 }
                 // Meanwhile the parent waits for I/O, too.
-                let (reader, mut writer) = std::io::pipe().unwrap();
+                let (reader, mut writer) = crate::common::pipe().unwrap();
                 let mut reader = Adapter::new(reader).unwrap();
                 let waits = spawn(move || reader.read(&mut [0; 4]).unwrap());
                 let mut status = 0;

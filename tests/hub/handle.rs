@@ -84,7 +84,7 @@ fn a_hub_that_sleeps_without_io_takes_spawns() {
 #[test]
 fn a_hub_that_sleeps_in_epoll_takes_spawns() {
     deadline(20, || {
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = crate::common::pipe().unwrap();
         let mut waiting = None;
         let mut reader = Some(Adapter::new(reader).unwrap());
         exercise(Other::new(move || {
@@ -357,7 +357,7 @@ fn the_destructor_of_a_refused_closure_may_wait() {
             began.elapsed() >= Duration::from_millis(100)
         },
         || {
-            let (reader, mut writer) = std::io::pipe().unwrap();
+            let (reader, mut writer) = crate::common::pipe().unwrap();
             let feeder = std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_millis(60));
                 writer.write_all(b"x").unwrap();

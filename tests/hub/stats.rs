@@ -36,7 +36,7 @@ fn live_and_parked_follow_the_coroutines() {
         yield_now();
         assert_eq!(state(), (10, 8, 8));
         // Main is parked while it joins, and the one that asks is not.
-        let asks = spawn(move || state());
+        let asks = spawn(state);
         assert_eq!(asks.join().unwrap(), (11, 9, 9));
         for child in &children[2..] {
             child.thread().unpark();
@@ -77,7 +77,7 @@ fn timers_polls_events_and_remote_wakes_are_counted() {
         assert_eq!(hub::stats().timers, 0);
 
         let before = hub::stats();
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = crate::common::pipe().unwrap();
         let mut reader = Adapter::new(reader).unwrap();
         let receiver = spawn(move || {
             for _ in 0..10 {
@@ -120,7 +120,7 @@ fn a_hub_that_has_nothing_to_do_makes_no_system_calls() {
                 + usage.ru_stime.tv_usec
                 + 1_000_000 * (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
         };
-        let (_reader, writer) = std::io::pipe().unwrap();
+        let (_reader, writer) = crate::common::pipe().unwrap();
         let before = cpu();
         let mut reader = Adapter::new(_reader).unwrap();
         let waiting = spawn(move || reader.read(&mut [0]).unwrap());

@@ -26,7 +26,7 @@ impl Drop for Late {
     fn drop(&mut self) {
         assert_eq!(spawn(|| 3).join().unwrap(), 3);
         let sleeper = spawn(|| thread::sleep(Duration::from_millis(2)));
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = crate::common::pipe().unwrap();
         let mut reader = Adapter::new(reader).unwrap();
         let receiver = spawn(move || reader.read(&mut [0; 4]).unwrap());
         yield_now();

@@ -21,7 +21,7 @@ fn assert_closed<T: std::fmt::Debug>(result: io::Result<T>) {
 
 #[test]
 fn close_wakes_whoever_waits_for_the_stream() {
-    deadline(20, || {
+    deadline(60, || {
         for _ in 0..20 {
             let (_peer, stream) = pair_with_peer();
             let stream = Rc::new(stream);
@@ -52,7 +52,7 @@ fn close_wakes_whoever_waits_for_the_stream() {
 
 #[test]
 fn after_close_every_operation_fails() {
-    deadline(20, || {
+    deadline(60, || {
         let (mut peer, stream) = pair_with_peer();
         let mut clone = stream.try_clone().unwrap();
         stream.close();
@@ -79,7 +79,7 @@ fn after_close_every_operation_fails() {
 
 #[test]
 fn what_was_written_before_close_arrives() {
-    deadline(20, || {
+    deadline(60, || {
         let (mut peer, mut stream) = pair_with_peer();
         stream.write_all(b"last words").unwrap();
         stream.close();
@@ -92,7 +92,7 @@ fn what_was_written_before_close_arrives() {
 
 #[test]
 fn close_wakes_whoever_accepts() {
-    deadline(20, || {
+    deadline(60, || {
         let listener = Rc::new(TcpListener::bind("127.0.0.1:0").unwrap());
         let addr = listener.local_addr().unwrap();
         let accepting: Vec<_> = (0..3)
@@ -115,7 +115,7 @@ fn close_wakes_whoever_accepts() {
 
 #[test]
 fn close_wakes_those_on_other_threads() {
-    deadline(30, || {
+    deadline(60, || {
         for round in 0..50 {
             let (_peer, stream) = pair_with_peer();
             let stream = Arc::new(stream);
@@ -176,7 +176,7 @@ fn an_operation_that_meets_close_fails_as_all_later_ones() {
 
 #[test]
 fn a_number_that_is_used_again_starts_clean() {
-    deadline(20, || {
+    deadline(60, || {
         // Each stream has the numbers of the one before, which was registered and drained.
         for round in 0..50 {
             let (mut peer, stream) = pair_with_peer();
@@ -199,7 +199,7 @@ fn a_number_that_is_used_again_starts_clean() {
 
 #[test]
 fn a_kill_ends_every_kind_of_wait() {
-    deadline(30, || {
+    deadline(60, || {
         let full = Full::new();
         let addr = full.addr;
         let (_reader_peer, reader) = pair();
@@ -231,7 +231,7 @@ fn a_destructor_may_use_a_socket_during_unwinding() {
             assert_eq!(&answer, b"bye!");
         }
     }
-    deadline(20, || {
+    deadline(60, || {
         let (mut peer, stream) = pair_with_peer();
         let peer = std::thread::spawn(move || {
             let mut text = [0; 7];
@@ -267,7 +267,7 @@ fn a_destructor_may_use_a_socket_during_unwinding() {
 
 #[test]
 fn two_readers_of_one_stream_both_wake() {
-    deadline(20, || {
+    deadline(60, || {
         let (mut peer, stream) = pair_with_peer();
         let stream = Rc::new(stream);
         let readers: Vec<_> = (0..2)
@@ -301,7 +301,7 @@ fn two_readers_of_one_stream_both_wake() {
 
 #[test]
 fn a_dropped_stream_is_not_watched_any_more() {
-    deadline(20, || {
+    deadline(60, || {
         let (mut peer, stream) = pair_with_peer();
         // The connection lives on in a clone, and with it what epoll knows of it.
         let clone = stream.try_clone().unwrap();

@@ -21,7 +21,7 @@ fn register(stream: &TcpStream) {
 
 #[test]
 fn a_stream_may_move_to_another_thread() {
-    deadline(30, || {
+    deadline(60, || {
         for registered in [false, true] {
             let (mut peer, mut stream) = pair_with_peer();
             if registered {
@@ -92,7 +92,7 @@ fn two_threads_may_share_a_stream() {
 
 #[test]
 fn readers_on_two_threads_both_see_the_end() {
-    deadline(30, || {
+    deadline(60, || {
         for round in 0..20 {
             let (peer, stream) = pair_with_peer();
             let stream = Arc::new(stream);
@@ -154,7 +154,7 @@ fn threads_that_share_a_listener_serve_everybody() {
 
 #[test]
 fn a_stream_may_be_dropped_on_another_thread_while_a_clone_lives() {
-    deadline(30, || {
+    deadline(60, || {
         for _ in 0..20 {
             let (mut peer, stream) = pair_with_peer();
             let mut clone = stream.try_clone().unwrap();
@@ -177,7 +177,7 @@ fn a_stream_may_be_dropped_on_another_thread_while_a_clone_lives() {
 
 #[test]
 fn a_clone_that_std_has_taken_does_not_block_the_thread() {
-    deadline(30, || {
+    deadline(60, || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         // std's user expects a blocking listener.

@@ -288,9 +288,8 @@ fn unwrap_of_a_join_goes_on_with_the_panic() {
     deadline(20, || {
         let outer = spawn(|| {
             let inner = spawn(|| resume_unwind(Box::new("inner")));
-            if let Err(payload) = inner.join() {
-                resume_unwind(payload);
-            }
+            let Err(payload) = inner.join();
+            resume_unwind(payload);
         });
         assert_eq!(outer.join().unwrap_err().downcast_ref(), Some(&"inner"));
         let caught = catch_unwind(AssertUnwindSafe(|| {

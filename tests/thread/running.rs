@@ -163,7 +163,7 @@ fn a_deadline_in_the_past_has_been_reached() {
         thread::sleep_until(past);
         thread::sleep_until(Instant::now());
 
-        let (reader, _writer) = std::io::pipe().unwrap();
+        let (reader, _writer) = crate::common::pipe().unwrap();
         let reader = Adapter::new(reader).unwrap();
         let began = Instant::now();
         let read = reader.read_with_deadline(past, |mut io| io.read(&mut [0]));
@@ -176,7 +176,7 @@ fn a_deadline_in_the_past_has_been_reached() {
 fn what_is_ready_is_done_even_past_its_deadline() {
     deadline(20, || {
         let past = Instant::now();
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = crate::common::pipe().unwrap();
         writer.write_all(b"x").unwrap();
         let reader = Adapter::new(reader).unwrap();
         assert_eq!(reader.read_with_deadline(past, |mut io| io.read(&mut [0; 2])).unwrap(), 1);
@@ -201,7 +201,7 @@ fn an_endless_sleep_and_an_endless_park_can_be_ended() {
 fn sleep_zero_lets_others_run_and_timers_and_io_in() {
     deadline(20, || {
         let (timer, io) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = crate::common::pipe().unwrap();
         let mut reader = Adapter::new(reader).unwrap();
         let sleeper = spawn({
             let timer = timer.clone();
@@ -233,7 +233,7 @@ fn sleep_zero_lets_others_run_and_timers_and_io_in() {
 fn an_unpark_ends_neither_a_sleep_nor_a_join_nor_a_read() {
     deadline(20, || {
         let own = thread::current();
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = crate::common::pipe().unwrap();
         let child = spawn(move || {
             for _ in 0..20 {
                 thread::sleep(Duration::from_millis(1));

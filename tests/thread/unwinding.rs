@@ -78,7 +78,7 @@ fn io_blocks_the_thread() {
     deadline(20, || {
         let stop = Rc::new(Cell::new(false));
         let watcher = watcher(&stop);
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = crate::common::pipe().unwrap();
         let mut reader = Adapter::new(reader).unwrap();
         let feeder = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(30));
@@ -206,7 +206,7 @@ fn the_others_can_wait_while_two_unwind() {
             yield_now();
         }
         innocent.join().unwrap();
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = crate::common::pipe().unwrap();
         let mut reader = Adapter::new(reader).unwrap();
         let receiver = spawn(move || reader.read(&mut [0; 8]).unwrap());
         yield_now();

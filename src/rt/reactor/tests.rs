@@ -86,7 +86,8 @@ fn tags_tell_numbers_and_their_successive_owners_apart() {
 mod with_epoll {
     use super::*;
     use crate::rt::sys;
-    use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
+    use std::fs::File;
+    use std::io::{ErrorKind, Read, Write};
     use std::net::Shutdown;
     use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
@@ -142,8 +143,12 @@ mod with_epoll {
         (a, b)
     }
 
-    fn pipe() -> (PipeReader, PipeWriter) {
-        let (reader, writer) = std::io::pipe().unwrap();
+    fn pipe() -> (File, File) {
+        let mut fds = [0; 2];
+        // SAFETY: the kernel writes two descriptors.
+        assert_eq!(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+        // SAFETY: the kernel has just given them to us.
+        let (reader, writer) = unsafe { (File::from_raw_fd(fds[0]), File::from_raw_fd(fds[1])) };
         use std::os::fd::AsFd;
         sys::set_nonblocking(reader.as_fd(), true).unwrap();
         sys::set_nonblocking(writer.as_fd(), true).unwrap();

@@ -1,0 +1,319 @@
+//! The kill matrix: every state that a coroutine can be in × every way to kill it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use greenling::event::{AsyncResult, Event};
+use greenling::pool::Pool;
+use greenling::queue::{JoinableQueue, Queue};
+use greenling::select::Select;
+use greenling::thread;
+use greenling::{JoinHandle, sleep, spawn, spawn_later, yield_now};
+
+use crate::common::deadline;
+use crate::{Ended, LONG, SHORT, fail, outcome};
+
+/// How to kill.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    /// And wait for the end.
+    Wait,
+    /// And go on (gevent's `block=False`).
+    NoWait,
+    /// And wait for a while.
+    Timeout,
+    Twice,
+    FromAnotherCoroutine,
+    FromAnotherThread,
+}
+
+const WAYS: [How; 6] = [
+    How::Wait,
+    How::NoWait,
+    How::Timeout,
+    How::Twice,
+    How::FromAnotherCoroutine,
+    How::FromAnotherThread,
+];
+
+/// Kills, and returns what the victim has come to.
+fn kill<T: Send + 'static>(victim: JoinHandle<T>, how: How) -> Ended<T> {
+    match how {
+        How::Wait => {
+            victim.kill();
+            assert!(victim.is_finished());
+            outcome(victim.join())
+        }
+        How::NoWait => {
+            victim.kill_timeout(Duration::ZERO);
+            outcome(victim.join())
+        }
+        How::Timeout => {
+            assert!(victim.kill_timeout(LONG));
+            outcome(victim.join())
+        }
+        How::Twice => {
+            victim.kill_timeout(Duration::ZERO);
+            victim.kill();
+            victim.kill();
+            outcome(victim.join())
+        }
+        How::FromAnotherCoroutine => {
+            let killer = spawn(move || {
+                victim.kill();
+                outcome(victim.join())
+            });
+            killer.join().unwrap()
+        }
+        How::FromAnotherThread => {
+            let killer = std::thread::spawn(move || {
+                victim.kill();
+                outcome(victim.join())
+            });
+            while !killer.is_finished() {
+                sleep(Duration::from_micros(100)); // the victim needs us to run it
+            }
+            killer.join().unwrap()
+        }
+    }
+}
+
+type Waits = Vec<(&'static str, Box<dyn Fn() -> JoinHandle<()>>)>;
+
+/// A coroutine that waits, for each thing that can be waited for.
+fn waits() -> Waits {
+    fn waiting<R: 'static>(
+        name: &'static str,
+        f: impl Fn() -> R + Clone + 'static,
+    ) -> (&'static str, Box<dyn Fn() -> JoinHandle<()>>) {
+        let start = move || {
+            let f = f.clone();
+            spawn(move || drop(f()))
+        };
+        (name, Box::new(start))
+    }
+    let full = Rc::new(Queue::bounded(1));
+    full.put(0).unwrap();
+    let pool = Rc::new(Pool::new(1));
+    pool.spawn(|| thread::park());
+    let tasks = Rc::new(JoinableQueue::new());
+    tasks.put(0).unwrap();
+    vec![
+        waiting("sleep", || sleep(LONG)),
+        waiting("park", thread::park),
+        waiting("event", || Event::new().wait()),
+        waiting("event with a timeout", || Event::new().wait_timeout(LONG)),
+        waiting("result", || AsyncResult::<(), ()>::new().get().is_ok()),
+        waiting("get", || Queue::<u8>::new().get()),
+        waiting("get with a timeout", || Queue::<u8>::new().get_timeout(LONG)),
+        waiting("peek", || Queue::<u8>::new().peek()),
+        waiting("put", move || full.put(1)),
+        waiting("put without room", || Queue::bounded(0).put(1)),
+        waiting("join of a queue", move || tasks.join()),
+        waiting("join", || spawn(thread::park).join()),
+        waiting("join of all", || greenling::join_all([spawn(thread::park)])),
+        waiting("join of the first", || greenling::join_any([spawn(thread::park)])),
+        waiting("kill of one that will not end", || {
+            let stubborn = spawn(|| greenling::time::shield(thread::park));
+            yield_now();
+            stubborn.kill();
+        }),
+        waiting("a slot of a pool", move || pool.spawn(|| ())),
+        waiting("join of a pool", || {
+            let pool = Pool::new(1);
+            pool.spawn(thread::park);
+            pool.join();
+        }),
+        waiting("select", || {
+            Select::new().on(&Event::new(), |()| ()).on(&Queue::<u8>::new(), |_| ()).wait();
+        }),
+        waiting("a future", || greenling::block_on(std::future::pending::<()>())),
+        waiting("inside a time limit", || greenling::timeout(LONG, thread::park)),
+        waiting("inside a scope", || greenling::scope(|_| thread::park())),
+    ]
+}
+
+#[test]
+fn whatever_it_waits_for() {
+    deadline(60, || {
+        for how in WAYS {
+            for (name, start) in waits() {
+                let victim = start();
+                yield_now();
+                yield_now();
+                assert!(!victim.is_finished(), "it waits for: {name}");
+                assert_eq!(kill(victim, how), Ended::Killed, "{how:?} while it waits for: {name}");
+            }
+        }
+    });
+}
+
+#[test]
+fn before_it_has_begun() {
+    deadline(20, || {
+        for how in WAYS {
+            let ran = Arc::new(AtomicBool::new(false));
+            let flag = ran.clone();
+            let run = move || flag.store(true, Ordering::SeqCst);
+            let victim = spawn(run.clone());
+            // Others kill it only after it has had its turn.
+            if !matches!(how, How::FromAnotherCoroutine | How::FromAnotherThread) {
+                assert_eq!(kill(victim, how), Ended::Killed, "{how:?}");
+                assert!(!ran.load(Ordering::SeqCst), "{how:?}");
+            } else {
+                victim.join().unwrap();
+                assert!(ran.swap(false, Ordering::SeqCst));
+            }
+            // Started for later, and cancelled by the kill.
+            assert_eq!(kill(spawn_later(LONG, run), how), Ended::Killed, "{how:?}");
+            assert!(!ran.load(Ordering::SeqCst));
+        }
+    });
+}
+
+#[test]
+fn after_its_end_nothing_changes() {
+    deadline(20, || {
+        for how in WAYS {
+            let done = spawn(|| 5);
+            let broken = spawn(|| -> u8 { fail("broken") });
+            let killed = spawn(|| -> u8 { fail("it never runs") });
+            killed.kill();
+            yield_now();
+            assert_eq!(kill(done, how), Ended::Returned(5), "{how:?}");
+            assert_eq!(kill(broken, how), Ended::Panicked("broken"), "{how:?}");
+            assert_eq!(kill(killed, how), Ended::Killed, "{how:?}");
+        }
+    });
+}
+
+#[test]
+fn one_that_has_been_woken_but_has_not_run_yet() {
+    deadline(20, || {
+        // By an event: it has got what it waited for and goes on to its next wait.
+        let event = Rc::new(Event::new());
+        let passed = Rc::new(Cell::new(false));
+        let victim = spawn({
+            let (event, passed) = (event.clone(), passed.clone());
+            move || {
+                event.wait();
+                passed.set(true);
+                sleep(LONG);
+                unreachable!();
+            }
+        });
+        yield_now();
+        event.set();
+        victim.kill();
+        assert!(passed.get());
+        assert_eq!(outcome(victim.join()), Ended::Killed);
+    });
+}
+
+#[test]
+fn oneself() {
+    deadline(20, || {
+        // gevent kills at once. The handle is not there for the coroutine itself, unless it is given to it.
+        let slot: Rc<RefCell<Option<JoinHandle<()>>>> = Rc::default();
+        let after = Rc::new(Cell::new(false));
+        let ended = Rc::new(Event::new());
+        let suicide = spawn({
+            let (slot, after, ended) = (slot.clone(), after.clone(), ended.clone());
+            move || {
+                struct Set(Rc<Event>);
+                impl Drop for Set {
+                    fn drop(&mut self) {
+                        self.0.set();
+                    }
+                }
+                let _set = Set(ended);
+                let own = slot.borrow_mut().take().unwrap();
+                own.kill();
+                after.set(true);
+            }
+        });
+        *slot.borrow_mut() = Some(suicide);
+        ended.wait();
+        yield_now();
+        assert!(!after.get(), "nothing runs after it");
+    });
+}
+
+#[test]
+fn the_one_who_waits_for_the_end_may_be_killed_too() {
+    deadline(20, || {
+        let stubborn = Rc::new(spawn(|| {
+            greenling::time::shield(|| sleep(3 * SHORT));
+            7
+        }));
+        yield_now();
+        let killer = spawn({
+            let stubborn = stubborn.clone();
+            move || stubborn.kill()
+        });
+        yield_now();
+        killer.kill();
+        assert_eq!(outcome(killer.join()), Ended::Killed);
+        // The shield kept the victim; without a wait after it, it comes to its value.
+        assert!(!stubborn.is_finished());
+        while !stubborn.is_finished() {
+            sleep(SHORT);
+        }
+        assert_eq!(outcome(Rc::into_inner(stubborn).unwrap().join()), Ended::Returned(7));
+    });
+}
+
+#[test]
+fn one_that_takes_its_time() {
+    deadline(20, || {
+        struct Slow;
+        impl Drop for Slow {
+            fn drop(&mut self) {
+                greenling::time::shield(|| Event::new().wait_timeout(3 * SHORT));
+            }
+        }
+        let victim = spawn(|| {
+            let _slow = Slow;
+            sleep(LONG);
+        });
+        yield_now();
+        let began = Instant::now();
+        assert!(!victim.kill_timeout(SHORT), "it has not ended in time");
+        assert!(victim.kill_timeout(LONG));
+        assert!(began.elapsed() >= 3 * SHORT);
+    });
+}
+
+#[test]
+fn many_at_once() {
+    deadline(20, || {
+        // gevent's killall.
+        let order = Rc::new(RefCell::new(Vec::new()));
+        struct Note(usize, Rc<RefCell<Vec<usize>>>);
+        impl Drop for Note {
+            fn drop(&mut self) {
+                self.1.borrow_mut().push(self.0);
+            }
+        }
+        let victims: Vec<_> = (0..100)
+            .map(|number| {
+                let note = Note(number, order.clone());
+                spawn(move || {
+                    let _note = note;
+                    sleep(LONG);
+                })
+            })
+            .collect();
+        yield_now();
+        let group = greenling::pool::Group::new();
+        victims.iter().for_each(|victim| group.add(victim));
+        group.kill();
+        assert!(victims.iter().all(JoinHandle::is_finished));
+        let mut order = order.take();
+        order.sort_unstable();
+        assert!(order.into_iter().eq(0..100));
+    });
+}
