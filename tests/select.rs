@@ -79,7 +79,8 @@ fn time_is_something_to_wait_for() {
     deadline(20, || {
         let queue = Queue::<u32>::new();
         let began = Instant::now();
-        let late = Select::new().on(&queue, Out::A).on(SHORT, |()| Out::Time).on(LONG, |()| Out::Event);
+        let late =
+            Select::new().on(&queue, Out::A).on(SHORT, |()| Out::Time).on(LONG, |()| Out::Event);
         assert_eq!(late.wait(), Out::Time);
         assert!(began.elapsed() >= SHORT);
         let at = Instant::now() + SHORT;
@@ -167,7 +168,8 @@ fn a_handle_is_taken_only_if_its_coroutine_has_won() {
         assert_eq!(slow.unwrap().join().unwrap(), "slow");
 
         let mut broken = Some(spawn(|| std::panic::resume_unwind(Box::new(17))));
-        let payload = Select::new().on(&mut broken, |result: Result<(), _>| result.unwrap_err()).wait();
+        let payload =
+            Select::new().on(&mut broken, |result: Result<(), _>| result.unwrap_err()).wait();
         assert_eq!(payload.downcast_ref(), Some(&17));
     });
 }
@@ -206,7 +208,8 @@ fn it_takes_what_a_putter_offers() {
             });
             yield_now();
             for item in 0..3 {
-                let got = Select::new().on(&*queue, |item| item).on(LONG, |()| Err(GetError)).wait();
+                let got =
+                    Select::new().on(&*queue, |item| item).on(LONG, |()| Err(GetError)).wait();
                 assert_eq!(got, Ok(item));
             }
             putters.into_iter().for_each(|putter| putter.join().unwrap().unwrap());
@@ -310,7 +313,8 @@ fn nothing_is_lost_between_several_queues_and_threads() {
     const QUEUES: usize = 3;
     deadline(120, || {
         for capacity in [0, 2, usize::MAX] {
-            let queues: Arc<[Queue<usize>; QUEUES]> = Arc::new([(); QUEUES].map(|()| Queue::bounded(capacity)));
+            let queues: Arc<[Queue<usize>; QUEUES]> =
+                Arc::new([(); QUEUES].map(|()| Queue::bounded(capacity)));
             let seen: Arc<Vec<AtomicUsize>> =
                 Arc::new((0..EACH * QUEUES).map(|_| AtomicUsize::new(0)).collect());
             let left = Arc::new(AtomicUsize::new(EACH * QUEUES));

@@ -13,20 +13,25 @@ fn count(full: usize, miri: usize) -> usize {
 }
 
 /// The remote half of a hub that does not exist. Freed at the end of the test.
-struct FakeHub(&'static Remote);
+struct FakeHub(*mut Remote);
 
 impl FakeHub {
     fn new() -> FakeHub {
-        FakeHub(Box::leak(Box::new(Remote::new(0, 1))))
+        FakeHub(Box::into_raw(Box::new(Remote::new(0, 1))))
+    }
+
+    fn remote(&self) -> &'static Remote {
+        // SAFETY: from a box that is freed at the end of the test, with all that refers to it.
+        unsafe { &*self.0 }
     }
 
     fn task(&self, id: u64) -> TaskArc {
-        Task::new_main(id, Some(format!("task {id}").into()), (self.0, 1))
+        Task::new_main(id, Some(format!("task {id}").into()), (self.remote(), 1))
     }
 
     fn received(&self) -> Vec<Message> {
         let mut messages = Vec::new();
-        self.0.inbox().take_all(&mut messages);
+        self.remote().inbox().take_all(&mut messages);
         messages
     }
 }
@@ -34,8 +39,8 @@ impl FakeHub {
 impl Drop for FakeHub {
     fn drop(&mut self) {
         drop(self.received());
-        // SAFETY: leaked in `new`; whatever refers to it is gone with the test.
-        drop(unsafe { Box::from_raw(std::ptr::from_ref(self.0).cast_mut()) });
+        // SAFETY: from a box; whatever refers to it is gone with the test.
+        drop(unsafe { Box::from_raw(self.0) });
     }
 }
 
@@ -192,16 +197,16 @@ fn an_ended_hub_refuses_messages_until_the_next_takes_over() {
     let hub = FakeHub::new();
     let task = hub.task(1);
     let mut left = Vec::new();
-    hub.0.inbox().close(&mut left);
-    assert!(hub.0.send(Message::Wake(task.clone())).is_err());
-    hub.0.retire();
-    assert_eq!(hub.0.hub_id(), 0);
+    hub.remote().inbox().close(&mut left);
+    assert!(hub.remote().send(Message::Wake(task.clone())).is_err());
+    hub.remote().retire();
+    assert_eq!(hub.remote().hub_id(), 0);
     Unparker::new(task.clone()).unpark(); // nobody to wake
     task.wake_received();
-    hub.0.reuse(2);
-    assert_eq!(hub.0.hub_id(), 2);
+    hub.remote().reuse(2);
+    assert_eq!(hub.remote().hub_id(), 2);
     assert!(!task.belongs_to(2) && task.belongs_to(1));
-    assert!(hub.0.send(Message::Wake(task)).is_ok());
+    assert!(hub.remote().send(Message::Wake(task)).is_ok());
     assert_eq!(hub.received().len(), 1);
 }
 

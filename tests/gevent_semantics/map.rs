@@ -72,8 +72,10 @@ fn a_panic_is_its_items_error_and_the_rest_goes_on() {
         assert!(pool.map(0..5, odd).into_iter().map(outcome).eq(expected));
         let count = pool.imap(0..5, odd).map(outcome).filter(|end| *end == Ended::Panicked("odd"));
         assert_eq!(count.count(), 2);
-        let mut unordered: Vec<_> =
-            pool.imap_unordered(0..5, odd).map(|(number, result)| (number, result.is_ok())).collect();
+        let mut unordered: Vec<_> = pool
+            .imap_unordered(0..5, odd)
+            .map(|(number, result)| (number, result.is_ok()))
+            .collect();
         unordered.sort_unstable();
         assert_eq!(unordered, [(0, true), (1, false), (2, true), (3, false), (4, true)]);
         assert_eq!(pool.free_slots(), 2);
@@ -86,12 +88,19 @@ fn a_killed_worker_is_its_items_error_too() {
         let pool = Pool::new(4);
         let killer = pool.clone();
         greenling::spawn_later(SHORT, move || killer.kill());
-        let slow = |n: u8| if n == 1 { sleep(LONG) };
+        let slow = |n: u8| {
+            if n == 1 {
+                sleep(LONG)
+            }
+        };
         let ends: Vec<_> = pool.map(0..3, slow).into_iter().map(outcome).collect();
         assert_eq!(ends, [Ended::Returned(()), Ended::Killed, Ended::Returned(())]);
         let killer = pool.clone();
         greenling::spawn_later(SHORT, move || killer.kill());
-        assert_eq!(pool.imap_unordered(0..3, slow).filter(|(_, result)| result.is_err()).count(), 1);
+        assert_eq!(
+            pool.imap_unordered(0..3, slow).filter(|(_, result)| result.is_err()).count(),
+            1
+        );
     });
 }
 
@@ -129,11 +138,19 @@ fn work_goes_on_while_results_are_read_and_no_further_than_needed() {
 fn dropping_the_iterator_ends_the_work() {
     deadline(20, || {
         let pool = Pool::new(3);
-        let mut results = pool.imap(0.., |n| if n > 0 { sleep(LONG) });
+        let mut results = pool.imap(0.., |n| {
+            if n > 0 {
+                sleep(LONG)
+            }
+        });
         results.next().unwrap().unwrap();
         drop(results);
         assert!(pool.join_timeout(LONG));
-        let mut results = pool.imap_unordered(0.., |n| if n > 0 { sleep(LONG) });
+        let mut results = pool.imap_unordered(0.., |n| {
+            if n > 0 {
+                sleep(LONG)
+            }
+        });
         results.next().unwrap().1.unwrap();
         drop(results);
         assert!(pool.join_timeout(LONG));
@@ -173,7 +190,8 @@ fn a_panic_of_the_items_iterator_comes_after_the_results() {
         };
         panics(&|| pool.imap(items(), |n| n).for_each(|n| seen.borrow_mut().push(n.unwrap())));
         panics(&|| {
-            pool.imap_unordered(items(), |n| n).for_each(|(_, n)| seen.borrow_mut().push(n.unwrap()));
+            pool.imap_unordered(items(), |n| n)
+                .for_each(|(_, n)| seen.borrow_mut().push(n.unwrap()));
         });
         let payload = catch_unwind(AssertUnwindSafe(|| pool.map(items(), |n| n))).unwrap_err();
         assert_eq!(payload.downcast_ref(), Some(&"no more items"));

@@ -262,12 +262,14 @@ fn a_slot_comes_back_however_its_coroutine_ends() {
             killed.kill();
             assert_eq!(pool.free_slots(), 2);
         }
-        assert!(timeout(SHORT, || {
-            pool.spawn(|| sleep(2 * SHORT));
-            pool.spawn(|| sleep(2 * SHORT));
-            pool.spawn(|| unreachable!())
-        })
-        .is_err());
+        assert!(
+            timeout(SHORT, || {
+                pool.spawn(|| sleep(2 * SHORT));
+                pool.spawn(|| sleep(2 * SHORT));
+                pool.spawn(|| unreachable!())
+            })
+            .is_err()
+        );
         pool.join();
         assert_eq!(pool.free_slots(), 2);
     });

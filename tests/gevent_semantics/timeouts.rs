@@ -15,7 +15,13 @@ use crate::{LONG, SHORT, fail, outcome};
 fn code_that_returns_in_time_keeps_its_value() {
     deadline(20, || {
         assert_eq!(timeout(LONG, || 1), Ok(1));
-        assert_eq!(timeout(LONG, || { sleep(Duration::from_millis(1)); 2 }), Ok(2));
+        assert_eq!(
+            timeout(LONG, || {
+                sleep(Duration::from_millis(1));
+                2
+            }),
+            Ok(2)
+        );
         // The limit is gone with its scope.
         assert_eq!(timeout(SHORT, || 3), Ok(3));
         sleep(2 * SHORT);
@@ -49,7 +55,6 @@ fn zero_ends_the_first_wait() {
         assert_eq!((ended.is_err(), step.get()), (true, 1));
     });
 }
-
 
 #[test]
 fn each_limit_unwinds_to_its_own_scope() {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenling::queue::{
-    GetError, GetTimeoutError, JoinableQueue, LifoQueue, PriorityQueue, PutError, PutTimeoutError, Queue,
-    TryGetError, TryPutError,
+    GetError, GetTimeoutError, JoinableQueue, LifoQueue, PriorityQueue, PutError, PutTimeoutError,
+    Queue, TryGetError, TryPutError,
 };
 use greenling::{sleep, spawn, yield_now};
 
@@ -66,12 +66,15 @@ fn putters_are_served_in_the_order_in_which_they_came() {
 fn one_who_gives_up_leaves_its_place_to_the_next() {
     deadline(20, || {
         let queue = Rc::new(Queue::new());
-        let getters: Vec<_> = (0..4)
-            .map(|number| {
-                let queue = queue.clone();
-                spawn(move || if number == 1 { queue.get_timeout(SHORT).ok() } else { queue.get().ok() })
-            })
-            .collect();
+        let getters: Vec<_> =
+            (0..4)
+                .map(|number| {
+                    let queue = queue.clone();
+                    spawn(move || {
+                        if number == 1 { queue.get_timeout(SHORT).ok() } else { queue.get().ok() }
+                    })
+                })
+                .collect();
         yield_now();
         getters[0].kill();
         sleep(2 * SHORT);
@@ -273,7 +276,10 @@ fn debug_and_errors_need_no_debug_of_the_item() {
     assert_eq!(format!("{queue:?}"), "Queue { len: 0, capacity: Some(1), closed: false, .. }");
     queue.put(Opaque).unwrap();
     let full = queue.try_put(Opaque).unwrap_err();
-    assert_eq!((format!("{full:?}"), full.to_string()), ("Full(..)".into(), "the queue is full".into()));
+    assert_eq!(
+        (format!("{full:?}"), full.to_string()),
+        ("Full(..)".into(), "the queue is full".into())
+    );
     assert!(full.is_full() && !full.is_closed());
     queue.close();
     let closed = queue.put(Opaque).unwrap_err();

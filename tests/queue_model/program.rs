@@ -9,8 +9,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use greenling::error::Killed;
 use greenling::queue::{
-    GetError, GetTimeoutError, LifoQueue, PriorityQueue, PutError, PutTimeoutError, Queue, TryGetError,
-    TryPutError,
+    GetError, GetTimeoutError, LifoQueue, PriorityQueue, PutError, PutTimeoutError, Queue,
+    TryGetError, TryPutError,
 };
 use greenling::{JoinHandle, spawn, yield_now};
 
@@ -144,7 +144,8 @@ impl Model {
 
     fn take(&mut self) -> Option<Item> {
         let taken = self.next().map(|place| self.items.remove(place));
-        let offer = if taken.is_some() || self.capacity == 0 { self.putters.pop_front() } else { None };
+        let offer =
+            if taken.is_some() || self.capacity == 0 { self.putters.pop_front() } else { None };
         if let Some((putter, item)) = offer {
             self.ended.insert(putter, End::Put);
             if taken.is_none() {
@@ -195,7 +196,9 @@ impl Model {
         for (who, item) in std::mem::take(&mut self.putters) {
             self.ended.insert(who, End::ClosedPut(item.1));
         }
-        for who in std::mem::take(&mut self.getters).into_iter().chain(std::mem::take(&mut self.peekers)) {
+        for who in
+            std::mem::take(&mut self.getters).into_iter().chain(std::mem::take(&mut self.peekers))
+        {
             self.ended.insert(who, End::Closed);
         }
     }
@@ -241,8 +244,12 @@ impl World {
         for _ in 0..4 {
             yield_now();
         }
-        let finished: Vec<usize> =
-            self.running.iter().filter(|(_, handle)| handle.is_finished()).map(|(who, _)| *who).collect();
+        let finished: Vec<usize> = self
+            .running
+            .iter()
+            .filter(|(_, handle)| handle.is_finished())
+            .map(|(who, _)| *who)
+            .collect();
         let mut ended = self.ended.take();
         for who in finished {
             if let Err(payload) = self.running.remove(&who).unwrap().join() {

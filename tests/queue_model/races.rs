@@ -3,8 +3,8 @@
 
 use std::hint::spin_loop;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -206,15 +206,14 @@ fn putters_against_a_getting_thread(by: By, capacity: usize) {
                         }
                         Err(PutTimeoutError::Closed(_)) => unreachable!(),
                     },
-                    By::Limit => {
-                        timeout(limit, || queue.put(own).unwrap()).ok().map(|()| *item)
-                    }
+                    By::Limit => timeout(limit, || queue.put(own).unwrap()).ok().map(|()| *item),
                 })
             });
             let handles: Vec<_> = handles.collect();
             yield_now();
             rival.start();
-            let mut put: Vec<usize> = kill_all(handles, by, &mut rng).into_iter().flatten().collect();
+            let mut put: Vec<usize> =
+                kill_all(handles, by, &mut rng).into_iter().flatten().collect();
             rival.wait();
             let mut found = taken.drain();
             found.extend(queue.drain());

@@ -61,7 +61,11 @@ fn produce(queue: &Queue<Item>, producer: usize, fates: &Arc<Vec<Vec<Fate>>>, mu
         match &refused {
             None => fate.accepted.store(true, Ordering::Relaxed),
             Some(item) => {
-                assert_eq!((item.producer, item.number), (producer, number), "another item came back");
+                assert_eq!(
+                    (item.producer, item.number),
+                    (producer, number),
+                    "another item came back"
+                );
                 fate.returned.store(true, Ordering::Relaxed);
             }
         }

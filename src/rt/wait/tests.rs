@@ -7,13 +7,14 @@ use crate::rt::task::{Message, Remote, Task, TaskArc};
 /// Somebody who can be woken. Its hub's inbox says whether it was.
 struct Somebody {
     task: TaskArc,
-    remote: &'static Remote,
+    remote: *mut Remote,
 }
 
 impl Somebody {
     fn new() -> Somebody {
-        let remote: &'static Remote = Box::leak(Box::new(Remote::new(0, 1)));
-        Somebody { task: Task::new_main(1, None, (remote, 1)), remote }
+        let remote = Box::into_raw(Box::new(Remote::new(0, 1)));
+        // SAFETY: from a box that is freed at the end of the test, with all that refers to it.
+        Somebody { task: Task::new_main(1, None, (unsafe { &*remote }, 1)), remote }
     }
 
     fn waiter(&self) -> Waiter {
@@ -26,7 +27,8 @@ impl Somebody {
     /// How many wakes are in the inbox.
     fn wakes(&self) -> usize {
         let mut messages = Vec::new();
-        self.remote.inbox().take_all(&mut messages);
+        // SAFETY: as in `new`.
+        unsafe { &*self.remote }.inbox().take_all(&mut messages);
         let wakes = messages.iter().filter(|message| matches!(message, Message::Wake(_))).count();
         assert_eq!(wakes, messages.len());
         messages.iter().for_each(|message| {
@@ -40,8 +42,8 @@ impl Somebody {
 
 impl Drop for Somebody {
     fn drop(&mut self) {
-        // SAFETY: leaked in `new`; the task, which refers to it, is gone with the test.
-        drop(unsafe { Box::from_raw(ptr::from_ref(self.remote).cast_mut()) });
+        // SAFETY: from a box; the task, which refers to it, is gone with the test.
+        drop(unsafe { Box::from_raw(self.remote) });
     }
 }
 
