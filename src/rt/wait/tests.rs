@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::rt::task::{Message, Remote, Task, TaskArc};
+use std::rc::Rc;
 
 /// Somebody who can be woken. Its hub's inbox says whether it was.
 struct Somebody {
@@ -144,23 +145,23 @@ fn the_links_are_what_a_plain_list_would_be() {
     let mut rng = fastrand::Rng::with_seed(2);
     let queue = Queue::new(0);
     let count = 12;
-    // Boxed: they must not move.
+    // Not to be moved, and not in boxes either, which say that nobody else has a pointer.
     #[expect(clippy::type_complexity, reason = "it is what it is")]
-    let mut places: Vec<Option<Box<(Node<u32>, Waiter)>>> = (0..count).map(|_| None).collect();
+    let mut places: Vec<Option<Rc<(Node<u32>, Waiter)>>> = (0..count).map(|_| None).collect();
     let mut model: Vec<usize> = Vec::new();
     for step in 0..if cfg!(miri) { 300 } else { 50_000 } {
         let place = rng.usize(..count);
         match rng.u32(0..4) {
             0 | 1 if places[place].is_none() => {
-                let boxed = Box::new((Node::new(None), somebody.waiter()));
-                // SAFETY: boxed, and unlinked before it is dropped.
-                unsafe { queue.lock().inner.enlist(&boxed.0, &boxed.1, 0) };
-                places[place] = Some(boxed);
+                let fixed = Rc::new((Node::new(None), somebody.waiter()));
+                // SAFETY: it stays where it is, and is unlinked before it is dropped.
+                unsafe { queue.lock().inner.enlist(&fixed.0, &fixed.1, 0) };
+                places[place] = Some(fixed);
                 model.push(place);
             }
             2 => {
-                if let Some(boxed) = places[place].take() {
-                    unlink(&queue, &boxed.0);
+                if let Some(fixed) = places[place].take() {
+                    unlink(&queue, &fixed.0);
                     model.retain(|entry| *entry != place);
                 }
             }
@@ -168,9 +169,10 @@ fn the_links_are_what_a_plain_list_would_be() {
                 let granted = queue.lock().grant(step).is_ok();
                 assert_eq!(granted, !model.is_empty());
                 if granted {
-                    let boxed = places[model.remove(0)].take().unwrap();
-                    assert_eq!(boxed.1.grant(), Some(0));
-                    assert_eq!(boxed.0.message.into_inner(), Some(step));
+                    let fixed = places[model.remove(0)].take().unwrap();
+                    assert_eq!(fixed.1.grant(), Some(0));
+                    let (node, _) = Rc::into_inner(fixed).unwrap();
+                    assert_eq!(node.message.into_inner(), Some(step));
                 }
             }
             _ => {}
@@ -382,7 +384,6 @@ mod with_hubs {
     use crate::thread::{self, JoinHandle};
     use crate::{spawn, yield_now};
     use std::cell::RefCell;
-    use std::rc::Rc;
     use std::sync::Arc;
     use std::time::Duration;
 
