@@ -146,8 +146,8 @@ fn the_links_are_what_a_plain_list_would_be() {
     let queue = Queue::new(0);
     let count = 12;
     // Not to be moved, and not in boxes either, which say that nobody else has a pointer.
-    #[expect(clippy::type_complexity, reason = "it is what it is")]
-    let mut places: Vec<Option<Rc<(Node<u32>, Waiter)>>> = (0..count).map(|_| None).collect();
+    type Place = Option<Rc<(Node<u32>, Waiter)>>;
+    let mut places: Vec<Place> = (0..count).map(|_| None).collect();
     let mut model: Vec<usize> = Vec::new();
     for step in 0..if cfg!(miri) { 300 } else { 50_000 } {
         let place = rng.usize(..count);
