@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -35,7 +36,7 @@ use crate::thread::{self, JoinHandle};
 /// assert_eq!(n, [1, 2, 3]);
 /// ```
 pub struct Event {
-    /// A copy of `State::set`, for a look without the lock. Written under it.
+    /// Ahead of `State::set` while somebody is setting it; otherwise a copy, for a look without the lock.
     set: AtomicBool,
     waiters: WaitQueue<State>,
 }
@@ -64,8 +65,10 @@ impl Event {
 
     /// Sets the event and wakes all who wait for it.
     pub fn set(&self) {
-        if self.is_set() {
-            return; // then nobody waits who came before this moment
+        // A swap, so that what was done before this call is visible to whoever sees the event set, even if
+        // somebody else has set it.
+        if self.set.swap(true, Ordering::AcqRel) {
+            return; // whoever did wakes those who wait
         }
         self.waiters.update_and_wake_all(|state| {
             state.set = true;
@@ -135,6 +138,9 @@ impl Event {
         &self.waiters
     }
 }
+
+impl UnwindSafe for Event {}
+impl RefUnwindSafe for Event {}
 
 impl Default for Event {
     fn default() -> Event {
@@ -283,6 +289,12 @@ impl<T: 'static, E: 'static> AsyncResult<T, E> {
         let this = self.clone();
         thread::spawn(move || f(this.get()))
     }
+}
+
+impl<T: UnwindSafe, E: UnwindSafe> UnwindSafe for AsyncResult<T, E> {}
+impl<T: RefUnwindSafe + UnwindSafe, E: RefUnwindSafe + UnwindSafe> RefUnwindSafe
+    for AsyncResult<T, E>
+{
 }
 
 impl<T, E> Default for AsyncResult<T, E> {

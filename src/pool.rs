@@ -21,6 +21,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -282,6 +283,11 @@ impl Pool {
         self.free_slots() == 0
     }
 }
+
+impl UnwindSafe for Group {}
+impl RefUnwindSafe for Group {}
+impl UnwindSafe for Pool {}
+impl RefUnwindSafe for Pool {}
 
 impl Default for Group {
     fn default() -> Group {

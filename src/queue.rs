@@ -38,6 +38,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 mod common;
@@ -315,6 +316,10 @@ macro_rules! methods {
                 if wait { self.core.get(None).ok() } else { self.core.try_get().ok() }
             }
         }
+
+        // Nothing that unwinds leaves it half changed.
+        impl<T> UnwindSafe for $Queue<T> {}
+        impl<T> RefUnwindSafe for $Queue<T> {}
 
         impl<'a, T $(: $Ord)?> IntoIterator for &'a $Queue<T> {
             type Item = T;

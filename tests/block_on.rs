@@ -33,9 +33,7 @@ impl Timer {
             shared.0 = true;
             let waker = shared.1.take();
             drop(shared);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            waker.map(Waker::wake);
         });
         Timer { shared }
     }

@@ -19,6 +19,8 @@ mod pools;
 mod queues;
 #[path = "gevent_semantics/timeouts.rs"]
 mod timeouts;
+#[path = "gevent_semantics/traits.rs"]
+mod traits;
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::iter::FusedIterator;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -226,6 +227,9 @@ impl<R> Drop for ImapUnordered<R> {
         drop(workers);
     }
 }
+
+impl<R> FusedIterator for Imap<R> {}
+impl<R> FusedIterator for ImapUnordered<R> {}
 
 impl<R> fmt::Debug for Imap<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -107,14 +107,21 @@ fn a_loop_that_ignores_errors_of_accept_does_not_spin() {
 #[test]
 fn a_hub_without_descriptors_says_so() {
     in_child(|| {
-        let (client, server) = crate::pair();
-        let hoard = use_up_descriptors();
+        // By std's listener, so that the hub has not been asked to wait for anything.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let mut hoard = use_up_descriptors();
         // There is none for the epoll instance.
         let error = (&client).read(&mut [0; 8]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
-        let error = TcpStream::connect(server.local_addr().unwrap()).unwrap_err();
+        let error = TcpStream::connect(listener.local_addr().unwrap()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
         assert_eq!(client.try_clone().unwrap_err().raw_os_error(), Some(libc::EMFILE));
+        // One is enough for a listener, but not for waiting.
+        hoard.pop();
+        let error = TcpListener::bind("127.0.0.1:0").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
         drop(hoard);
         let reader = spawn(move || (&client).read(&mut [0; 8]).unwrap());
         yield_now();
