@@ -24,7 +24,7 @@ fn main() {
     let later = |ticks: u32, what| spawn_later(TICK * ticks, say(what, TICK * ticks));
 
     let handles =
-        [later(5, "five"), later(1, "one"), later(3, "three"), spawn(say("now", TICK * 0))];
+        [later(5, "five"), later(1, "one"), later(3, "three"), spawn(say("now", Duration::ZERO))];
     let never = later(2, "two");
 
     // A timer that has not begun can be cancelled: it never runs.

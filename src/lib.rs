@@ -8,10 +8,17 @@ compile_error!("greenling supports Linux only");
 
 mod rt;
 
+/// The guide, whose code is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide.md")]
+mod guide {}
+
 pub mod block_on;
 pub mod debug;
 pub mod error;
 pub mod event;
+pub mod generator;
+pub mod greenlet;
 pub mod hub;
 pub mod io;
 pub mod local;

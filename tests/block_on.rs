@@ -33,7 +33,9 @@ impl Timer {
             shared.0 = true;
             let waker = shared.1.take();
             drop(shared);
-            waker.map(Waker::wake);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
         });
         Timer { shared }
     }

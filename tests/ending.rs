@@ -156,7 +156,7 @@ fn a_kill_from_another_thread_waits_as_well() {
         let killer = std::thread::spawn(move || {
             child.kill();
             sender.send(ended.load(std::sync::atomic::Ordering::SeqCst)).unwrap();
-            let end: thread::Result<()> = child.join().map(|never| never);
+            let end: thread::Result<()> = child.join();
             end.unwrap_err().is::<Killed>()
         });
         while !killer.is_finished() {

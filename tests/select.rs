@@ -345,7 +345,7 @@ fn nothing_is_lost_between_several_queues_and_threads() {
                             move || loop {
                                 let mut select = Select::new();
                                 for queue in queues.iter() {
-                                    select = select.on(queue, |item| note(item));
+                                    select = select.on(queue, &note);
                                 }
                                 select.wait_timeout(Duration::from_micros(patience));
                             }

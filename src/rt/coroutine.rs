@@ -3,8 +3,11 @@
 //! This is the only file that names corosensei's `Coroutine` and `Yielder`. It narrows them to
 //! what the hub, the greenlets and the generators need.
 
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
+use corosensei::stack::Stack as _;
 use corosensei::{CoroutineResult, Yielder};
 
 use super::stack::Stack;
@@ -52,7 +55,53 @@ impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
     }
 }
 
+/// A function that has not run yet, and whose destructors may panic.
+///
+/// corosensei drops such a function, on the stack of a coroutine that has never run, and would do it a
+/// second time if that panicked.
+struct NotRun<F>(ManuallyDrop<F>);
+
+impl<F> NotRun<F> {
+    fn into_inner(self) -> F {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, and its destructor is not run.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl<F> Drop for NotRun<F> {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses the field after this.
+        let drop_it = || unsafe { ManuallyDrop::drop(&mut self.0) };
+        if catch_unwind(AssertUnwindSafe(drop_it)).is_err() {
+            log::error!(
+                "the function of a greenlet or generator that never ran panicked in a drop"
+            );
+        }
+    }
+}
+
 impl<In, Out, Ret> Coroutine<In, Out, Ret> {
+    /// As [`new`](Self::new), for a function that may borrow, and whose destructors may panic.
+    ///
+    /// # Safety
+    /// What `body` borrows, and what the three types borrow, must stay valid until the coroutine has
+    /// finished or has been dropped before it ever ran; for ever, if neither happens.
+    #[inline]
+    pub(crate) unsafe fn borrowing<F>(stack: Stack, body: F) -> Self
+    where
+        F: FnOnce(Suspender<In, Out>, In) -> Ret,
+    {
+        let body = NotRun(ManuallyDrop::new(body));
+        // SAFETY: the caller's promise.
+        let inner = unsafe {
+            corosensei::Coroutine::with_stack_unchecked(stack, move |yielder, input| {
+                body.into_inner()(Suspender(NonNull::from(yielder)), input)
+            })
+        };
+        Coroutine { inner }
+    }
+
     /// Runs the coroutine until it suspends itself or finishes.
     ///
     /// # Panics
@@ -66,7 +115,6 @@ impl<In, Out, Ret> Coroutine<In, Out, Ret> {
     }
 
     /// Whether it has been resumed at least once.
-    #[allow(dead_code, reason = "for what is switched by hand")]
     pub(crate) fn started(&self) -> bool {
         self.inner.started()
     }
@@ -104,4 +152,27 @@ impl<In, Out> Suspender<In, Out> {
         // finishes, which by contract it has not.
         unsafe { self.0.as_ref() }.suspend(out)
     }
+}
+
+/// The lowest address of a stack and its length.
+pub(crate) fn bounds(stack: &Stack) -> (usize, usize) {
+    (stack.limit().get(), stack.base().get() - stack.limit().get())
+}
+
+/// Where the caller's stack ends at the moment.
+// Not the address of a local variable: sanitizers put those elsewhere.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> usize {
+    let pointer;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: only reads a register.
+    unsafe {
+        std::arch::asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("mov {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+    }
+    pointer
 }

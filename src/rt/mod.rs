@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! L3   mod (the waist)
-//! L2   wait  life  spawn  hub  interrupt  readiness  dump
+//! L2   wait  life  spawn  hub  interrupt  readiness  dump  nesting
 //! L1   coroutine  task  locals  run_queue  timers  reactor  remote  locals
 //! L0   sys  stack  overflow  exit  lock
 //! ```
@@ -18,6 +18,7 @@ mod interrupt;
 mod life;
 mod locals;
 mod lock;
+mod nesting;
 mod overflow;
 mod reactor;
 mod readiness;
@@ -35,13 +36,15 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+pub(crate) use coroutine::{Coroutine, Step, Suspender, bounds};
 pub(crate) use dump::{Report, Status};
 pub(crate) use hub::Unparker;
 pub(crate) use interrupt::Shield;
-pub(crate) use life::{Settings, set_settings, settings, shutdown};
+pub(crate) use life::{Settings, fresh_id, set_settings, settings, shutdown};
+pub(crate) use nesting::{Caller, Level, OfGenerators, running_here};
 pub(crate) use reactor::{Direction, SourceId};
 pub(crate) use spawn::{Joiner, Outcome, kill, spawn_on, with_locals};
-pub(crate) use stack::{force_mprotect_guards, pool_stats, trim as trim_stacks};
+pub(crate) use stack::{Stack, force_mprotect_guards, pool_stats, trim as trim_stacks};
 pub(crate) use sys::{is_nonblocking, set_nonblocking, syscall};
 pub(crate) use task::{Completions, Reason, Remote, Task, TaskArc, Woken};
 pub(crate) use wait::{Locked, Node, Selection, WaitQueue, Waited};
@@ -255,6 +258,15 @@ pub(crate) fn unparker() -> Unparker {
 /// The calling thread's hub, for other threads: what [`spawn_on`] takes.
 pub(crate) fn identity() -> (&'static Remote, u64) {
     hub::hub().identity()
+}
+
+/// The size of a stack for which none is asked. Makes no hub.
+pub(crate) fn default_stack_size() -> usize {
+    // SAFETY: null or this thread's live hub (see `hub::hub`).
+    match unsafe { hub::existing().as_ref() } {
+        Some(hub) => hub.settings.get().stack_size,
+        None => Settings::defaults().stack_size,
+    }
 }
 
 /// An identity for a new I/O source.

@@ -560,7 +560,6 @@ impl Stack {
     ///
     /// # Errors
     /// As for [`Reservation::new`].
-    #[allow(dead_code, reason = "for what is switched by hand")]
     pub(crate) fn new(size: usize) -> io::Result<Stack> {
         Reservation::new(size)?.take()
     }
