@@ -61,7 +61,11 @@ fn it_ends_every_kind_of_wait() {
             Box::new(|| thread::park_timeout(LONG)),
             Box::new(move || _ = reader.read(&mut [0])),
             Box::new(|| parked.join().unwrap()),
-            Box::new(|| spawn(|| shield(|| sleep(SHORT * 10))).kill()),
+            Box::new(|| {
+                let shielded = spawn(|| shield(|| sleep(SHORT * 10)));
+                yield_now();
+                shielded.kill();
+            }),
             Box::new(|| _ = spawn(|| sleep(SHORT * 10)).join_timeout(LONG)),
         ];
         for wait in waits {

