@@ -79,7 +79,6 @@ impl Hub {
                 match holder(word) {
                     Holder::Nobody => what.to_owned(),
                     Holder::One(id) => format!("{what}, held by {}", self.name_of(id)),
-                    Holder::Stranger => format!("{what}, held by a thread without coroutines"),
                     Holder::Sharers(1) => format!("{what}, held by one reader"),
                     Holder::Sharers(n) => format!("{what}, held by {n} readers"),
                 }

@@ -256,24 +256,25 @@ pub(crate) fn my_lock_word() -> u64 {
     // SAFETY: null or this thread's live hub (see `hub::hub`).
     match unsafe { hub::existing().as_ref() } {
         Some(hub) => hub.current().lock_word(),
-        None => lock_word::FOREIGN,
+        None => word_before_hub(),
     }
 }
 
-/// The same, for one who is going to wait and needs a hub anyway.
-#[inline]
-pub(crate) fn current_lock_word() -> u64 {
-    hub::hub().current().lock_word()
+#[cold]
+fn word_before_hub() -> u64 {
+    let (hub_id, main_id) = life::reserved_ids();
+    lock_word::of(main_id, hub_id)
 }
 
 /// Whether the calling coroutine is unwinding: what `std::thread::panicking` says to a thread. False in
-/// doubt, which there is only while another coroutine of the thread waits in the middle of unwinding.
+/// doubt, which there is only while another coroutine of the thread waits in the middle of unwinding. For
+/// locks, which are poisoned then.
 #[inline(always)]
 pub(crate) fn is_unwinding() -> bool {
     #[cold]
     fn itself() -> bool {
         // SAFETY: null or this thread's live hub (see `hub::hub`).
-        unsafe { hub::existing().as_ref() }.is_none_or(|hub| hub.is_unwinding())
+        unsafe { hub::existing().as_ref() }.is_none_or(hub::Hub::is_poisoning)
     }
     std::thread::panicking() && itself()
 }

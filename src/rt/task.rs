@@ -221,9 +221,6 @@ pub(crate) mod lock_word {
     const HUB: u64 = 0x3fff << 48;
     const ID: u64 = (1 << 48) - 1;
 
-    /// For the holder on a thread that has no hub.
-    pub(crate) const FOREIGN: u64 = EXCLUSIVE | ID;
-
     pub(crate) const fn of(id: u64, hub_id: u64) -> u64 {
         EXCLUSIVE | (hub_id << 48 & HUB) | (id & ID)
     }
@@ -239,8 +236,6 @@ pub(crate) mod lock_word {
         Nobody,
         /// One whose id ends in these 48 bits.
         One(u64),
-        /// One that is no coroutine, or on a thread without a hub.
-        Stranger,
         Sharers(u64),
     }
 
@@ -248,7 +243,6 @@ pub(crate) mod lock_word {
         match word & !CONTENDED {
             0 => Holder::Nobody,
             word if word & EXCLUSIVE == 0 => Holder::Sharers(word),
-            word if word & ID == ID => Holder::Stranger,
             word => Holder::One(word & ID),
         }
     }

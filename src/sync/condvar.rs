@@ -168,25 +168,20 @@ impl Condvar {
     ) -> (LockResult<MutexGuard<'a, T>>, bool) {
         let deadline = deadline.map(|deadline| deadline.0);
         let reason = Reason::Wait("a Condvar");
-        let waited = guard.unlocked(|unlock| {
-            match self.waiters.wait_at(
-                Place::Last,
-                reason,
-                deadline,
-                None,
-                |_, _| None::<()>,
-                unlock,
-            ) {
-                Ok(Waited::Attempted(()) | Waited::Granted(_)) => Ok(false),
-                Err((Woken::TimedOut, _)) => Ok(true),
-                Err((interrupted, _)) => Err(interrupted),
-            }
-        });
-        match waited {
-            Ok(guard_and_timeout) => guard_and_timeout,
-            Err((interrupted, timed_out)) => {
-                if timed_out == Some(false) {
-                    // Interrupted after it was notified, and nobody has acted on that.
+        let paused = guard.pause();
+        let unlock = || paused.unlock();
+        let waited =
+            self.waiters.wait_at(Place::Last, reason, deadline, None, |_, _| None::<()>, unlock);
+        let timed_out = match waited {
+            Ok(Waited::Attempted(()) | Waited::Granted(_)) => false,
+            Err((Woken::TimedOut, _)) => true,
+            Err((interrupted, _)) => rt::unwind(interrupted),
+        };
+        match paused.lock() {
+            Ok(guard) => (guard, timed_out),
+            Err(interrupted) => {
+                if !timed_out {
+                    // It was notified, and nobody has acted on that.
                     self.notify_one();
                 }
                 rt::unwind(interrupted)

@@ -9,7 +9,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{LockResult, TryLockError, TryLockResult};
 
 use super::poison::{Flag, Watch};
-use super::raw_mutex::RawMutex;
+use super::raw_mutex::{Held, RawMutex};
 use crate::rt::Woken;
 
 /// Mutual exclusion: `std::sync::Mutex`, for coroutines and threads.
@@ -61,6 +61,7 @@ impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 #[clippy::has_significant_drop]
 pub struct MutexGuard<'a, T: ?Sized + 'a> {
     lock: &'a Mutex<T>,
+    held: Held,
     watch: Watch,
     _not_send: PhantomData<*const ()>,
 }
@@ -100,9 +101,9 @@ impl<T: ?Sized> Mutex<T> {
     #[inline]
     #[track_caller]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        self.raw.lock(WHAT);
+        let held = self.raw.lock(WHAT);
         // SAFETY: just taken.
-        unsafe { self.guard() }
+        unsafe { self.guard(held) }
     }
 
     /// Takes the mutex if nobody holds it.
@@ -111,18 +112,16 @@ impl<T: ?Sized> Mutex<T> {
     /// If somebody does, or if it is poisoned; then the error has the guard.
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
-        if !self.raw.try_lock() {
-            return Err(TryLockError::WouldBlock);
-        }
+        let Some(held) = self.raw.try_lock() else { return Err(TryLockError::WouldBlock) };
         // SAFETY: just taken.
-        Ok(unsafe { self.guard() }?)
+        Ok(unsafe { self.guard(held) }?)
     }
 
     /// # Safety
     /// The calling coroutine must hold the raw lock, and this be its only guard.
     #[inline(always)]
-    unsafe fn guard(&self) -> LockResult<MutexGuard<'_, T>> {
-        let guard = MutexGuard { lock: self, watch: Watch::begin(), _not_send: PhantomData };
+    unsafe fn guard(&self, held: Held) -> LockResult<MutexGuard<'_, T>> {
+        let guard = MutexGuard { lock: self, held, watch: Watch::begin(), _not_send: PhantomData };
         self.poison.result(guard)
     }
 
@@ -148,27 +147,32 @@ impl<T: ?Sized> Mutex<T> {
 }
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
-    /// Calls `wait` with what unlocks the mutex, which it has to call once; then locks it again.
-    ///
+    /// For a wait in which others have the mutex, as they do from [`Paused::unlock`] on.
+    #[inline]
+    pub(super) fn pause(self) -> Paused<'a, T> {
+        Paused(ManuallyDrop::new(self))
+    }
+}
+
+/// What has been a guard and will be one again. It is the same one that comes back, and with it what it knows of
+/// unwinding.
+pub(super) struct Paused<'a, T: ?Sized>(ManuallyDrop<MutexGuard<'a, T>>);
+
+impl<'a, T: ?Sized> Paused<'a, T> {
+    /// To be called once.
+    #[inline]
+    pub(super) fn unlock(&self) {
+        self.0.lock.raw.unlock(self.0.held);
+    }
+
     /// # Errors
-    /// What `wait` says, or why locking again was interrupted. Then the mutex is not locked.
+    /// Why it was interrupted. Then the mutex is not locked.
     #[inline]
     #[track_caller]
-    pub(super) fn unlocked<R>(
-        self,
-        wait: impl FnOnce(&dyn Fn()) -> Result<R, Woken>,
-    ) -> Result<(LockResult<MutexGuard<'a, T>>, R), (Woken, Option<R>)> {
-        // Not dropped, for it is the same guard that comes back, and what it knows of unwinding with it.
-        let guard = ManuallyDrop::new(self);
-        let (lock, watch) = (guard.lock, guard.watch);
-        let result = wait(&|| lock.raw.unlock()).map_err(|woken| (woken, None))?;
-        match lock.raw.lock_or_interrupted(WHAT) {
-            Ok(()) => {
-                let guard = MutexGuard { lock, watch, _not_send: PhantomData };
-                Ok((lock.poison.result(guard), result))
-            }
-            Err(woken) => Err((woken, Some(result))),
-        }
+    pub(super) fn lock(self) -> Result<LockResult<MutexGuard<'a, T>>, Woken> {
+        let (lock, watch) = (self.0.lock, self.0.watch);
+        let held = lock.raw.lock_or_interrupted(WHAT)?;
+        Ok(lock.poison.result(MutexGuard { lock, held, watch, _not_send: PhantomData }))
     }
 }
 
@@ -194,7 +198,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.lock.poison.end(self.watch);
-        self.lock.raw.unlock();
+        self.lock.raw.unlock(self.held);
     }
 }
 
@@ -216,7 +220,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
         match self.try_lock() {
             Ok(guard) => out.field("data", &&*guard),
             Err(TryLockError::Poisoned(error)) => out.field("data", &&**error.get_ref()),
-            Err(TryLockError::WouldBlock) => out.field("data", &format_args!("<locked>")),
+            Err(TryLockError::WouldBlock) => out.field("data", &"<locked>"),
         };
         out.field("poisoned", &self.is_poisoned()).finish_non_exhaustive()
     }

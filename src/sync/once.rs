@@ -161,7 +161,7 @@ impl Once {
             POISONED if !ignore_poison => panic!("Once instance has previously been poisoned"),
             _ => {}
         }
-        self.doer.store(rt::current_lock_word(), Ordering::Relaxed);
+        self.doer.store(rt::my_lock_word(), Ordering::Relaxed);
         // Poisoned, unless `f` returns.
         let mut running = Running { once: self, leave: POISONED };
         f(&OnceState { poisoned: found == POISONED });

@@ -49,7 +49,9 @@ impl<T> OnceLock<T> {
             return None;
         }
         // SAFETY: it was written before `once` was complete, and is not written again while the lock is borrowed.
-        unsafe { &*self.value.get() }.as_ref()
+        let value = unsafe { &*self.value.get() }.as_ref();
+        // SAFETY: `once` is complete only after a function that has put a value there.
+        Some(unsafe { value.unwrap_unchecked() })
     }
 
     /// The value, to change, if it has been set.

@@ -41,6 +41,10 @@ pub(super) struct RawMutex {
     waiters: WaitQueue<(), Waiting>,
 }
 
+/// As whom it is locked: the word, but for CONTENDED.
+#[derive(Clone, Copy)]
+pub(super) struct Held(u64);
+
 /// What a waiter offers.
 struct Waiting {
     /// The word of the lock when it has it.
@@ -53,9 +57,11 @@ impl RawMutex {
         RawMutex { word: AtomicU64::new(0), waiters: WaitQueue::new(()) }
     }
 
+    /// Whether it was free; and if so, as whom it is locked, for [`unlock`](Self::unlock).
     #[inline(always)]
-    pub(super) fn try_lock(&self) -> bool {
-        self.try_lock_as(rt::my_lock_word())
+    pub(super) fn try_lock(&self) -> Option<Held> {
+        let me = rt::my_lock_word();
+        self.try_lock_as(me).then_some(Held(me))
     }
 
     #[inline(always)]
@@ -66,28 +72,27 @@ impl RawMutex {
     /// Unwinds, without the lock, if the coroutine is killed meanwhile.
     #[inline(always)]
     #[track_caller]
-    pub(super) fn lock(&self, what: &'static str) {
-        if let Err(interrupted) = self.lock_or_interrupted(what) {
-            rt::unwind(interrupted);
+    pub(super) fn lock(&self, what: &'static str) -> Held {
+        match self.lock_or_interrupted(what) {
+            Ok(held) => held,
+            Err(interrupted) => rt::unwind(interrupted),
         }
     }
 
     /// Never unwinds.
     #[inline(always)]
     #[track_caller]
-    pub(super) fn lock_or_interrupted(&self, what: &'static str) -> Result<(), Woken> {
+    pub(super) fn lock_or_interrupted(&self, what: &'static str) -> Result<Held, Woken> {
         let me = rt::my_lock_word();
-        if self.try_lock_as(me) { Ok(()) } else { self.lock_contended(what, me) }
+        if self.try_lock_as(me) { Ok(Held(me)) } else { self.lock_contended(what, me) }
     }
 
     #[cold]
     #[track_caller]
-    fn lock_contended(&self, what: &'static str, me: u64) -> Result<(), Woken> {
+    fn lock_contended(&self, what: &'static str, me: u64) -> Result<Held, Woken> {
         if self.spin(me) {
-            return Ok(());
+            return Ok(Held(me));
         }
-        // Makes a hub, if there is none yet, so that the word is more precise.
-        let me = rt::current_lock_word();
         let since = rt::coarse_now();
         let mut place = Place::Last;
         loop {
@@ -100,7 +105,7 @@ impl RawMutex {
                 || (),
             );
             match waited {
-                Ok(Waited::Attempted(()) | Waited::Granted(Some(_))) => return Ok(()),
+                Ok(Waited::Attempted(()) | Waited::Granted(Some(_))) => return Ok(Held(me)),
                 Ok(Waited::Granted(None)) => place = Place::First,
                 // Whoever unlocks finds the others, for the word still has CONTENDED.
                 Err((woken, _)) => return Err(woken),
@@ -142,13 +147,12 @@ impl RawMutex {
         }
     }
 
-    /// To be called by the holder.
+    /// To be called by the holder, with what locking gave.
     #[inline(always)]
-    pub(super) fn unlock(&self) {
-        let word = self.word.load(Ordering::Relaxed);
-        let free = word & CONTENDED == 0
-            && self.word.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed).is_ok();
-        if !free {
+    pub(super) fn unlock(&self, held: Held) {
+        // Fails if the word has CONTENDED. (It may still be the word of the holder before, who is handing over
+        // and has not written it yet; that has CONTENDED, too.)
+        if self.word.compare_exchange(held.0, 0, Ordering::Release, Ordering::Relaxed).is_err() {
             self.unlock_contended();
         }
     }

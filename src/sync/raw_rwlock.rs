@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::rt::lock_word::{CONTENDED, EXCLUSIVE, same_hub};
@@ -31,6 +32,10 @@ pub(super) struct RawRwLock {
     /// A message that is still there after the grant says that the lock was handed over.
     waiters: WaitQueue<(), Waiting>,
 }
+
+// It guards nothing by itself. For the guards, which are then as unwind safe as their data.
+impl UnwindSafe for RawRwLock {}
+impl RefUnwindSafe for RawRwLock {}
 
 /// What a waiter offers.
 #[derive(Clone, Copy)]
@@ -95,7 +100,7 @@ impl RawRwLock {
     #[track_caller]
     pub(super) fn write(&self) {
         if !self.try_write() {
-            self.wait("a RwLock, to write", rt::current_lock_word);
+            self.wait("a RwLock, to write", rt::my_lock_word);
         }
     }
 

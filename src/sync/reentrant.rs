@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::raw_mutex::RawMutex;
+use super::raw_mutex::{Held, RawMutex};
 use crate::rt;
 
 /// A mutex that its holder may lock again: Python's and gevent's `RLock`.
@@ -42,6 +42,8 @@ pub struct ReentrantMutex<T: ?Sized> {
     owner: AtomicU64,
     /// How many guards there are. Touched by the owner only.
     count: Cell<u32>,
+    /// Touched by the owner only.
+    held: Cell<Option<Held>>,
     data: T,
 }
 
@@ -74,6 +76,7 @@ impl<T> ReentrantMutex<T> {
             raw: RawMutex::new(),
             owner: AtomicU64::new(0),
             count: Cell::new(0),
+            held: Cell::new(None),
             data: t,
         }
     }
@@ -98,8 +101,8 @@ impl<T: ?Sized> ReentrantMutex<T> {
         if self.is_owner(me) {
             return self.again();
         }
-        self.raw.lock("a ReentrantMutex");
-        self.first(me)
+        let held = self.raw.lock("a ReentrantMutex");
+        self.first(me, held)
     }
 
     /// Takes the mutex if no other coroutine holds it.
@@ -112,7 +115,7 @@ impl<T: ?Sized> ReentrantMutex<T> {
         if self.is_owner(me) {
             return Some(self.again());
         }
-        self.raw.try_lock().then(|| self.first(me))
+        self.raw.try_lock().map(|held| self.first(me, held))
     }
 
     /// Whether the calling coroutine holds it.
@@ -132,9 +135,10 @@ impl<T: ?Sized> ReentrantMutex<T> {
     }
 
     #[inline(always)]
-    fn first(&self, me: u64) -> ReentrantMutexGuard<'_, T> {
+    fn first(&self, me: u64, held: Held) -> ReentrantMutexGuard<'_, T> {
         self.owner.store(me, Ordering::Relaxed);
         self.count.set(1);
+        self.held.set(Some(held));
         ReentrantMutexGuard { lock: self, _not_send: PhantomData }
     }
 
@@ -162,7 +166,8 @@ impl<T: ?Sized> Drop for ReentrantMutexGuard<'_, T> {
         self.lock.count.set(left);
         if left == 0 {
             self.lock.owner.store(0, Ordering::Relaxed);
-            self.lock.raw.unlock();
+            let held = self.lock.held.take().expect("it is locked");
+            self.lock.raw.unlock(held);
         }
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! Run with: `cargo bench -p greenling-micro-benches --bench locks`
 //!
-//! Uncontended ones are measured on one thread. In the contended ones 1,000 coroutines take the same lock: all on
-//! one thread, beside 8 threads of std's (1,000 would measure the kernel's scheduler), and 250 on each of four
-//! threads, beside four threads of std's. Each adds to a counter, and now and then waits while it holds the lock
+//! Uncontended ones are measured on one thread, beside parking_lot's as well. In the contended ones 1,000 coroutines
+//! take the same lock, all on one thread or 250 on each of four, beside 1,000 threads with std's lock. Each adds to a counter, and now and then waits while it holds the lock
 //! (by `yield_now`), so that there is something to wait for.
 
 use std::hint::black_box;
@@ -26,6 +25,14 @@ fn main() {
         ("std", each(move || *std_mutex.lock().unwrap() += 1)),
     )
     .ratio_at_most(1.0)
+    .run(&mut criterion);
+
+    let (mutex, other) = (ours::Mutex::new(0_u64), parking_lot::Mutex::new(0_u64));
+    Comparison::new(
+        "mutex beside parking_lot, uncontended",
+        ("greenling", each(move || *mutex.lock().unwrap() += 1)),
+        ("parking_lot", each(move || *other.lock() += 1)),
+    )
     .run(&mut criterion);
 
     let mutex = ours::ReentrantMutex::new(std::cell::Cell::new(0_u64));
@@ -96,11 +103,11 @@ fn contended(criterion: &mut criterion::Criterion) {
         let mutex = sync::Arc::new(ours::Mutex::new(0));
         timed(|| of_coroutines(1000, times.div_ceil(1000), &mutex))
     });
-    let eight: Timed = Box::new(|times| of_threads(8, times, &sync::Mutex::new(0)));
+    let threads: Timed = Box::new(|times| of_threads(1000, times, &sync::Mutex::new(0)));
     Comparison::new(
         "mutex, 1000 coroutines of one thread",
         ("greenling", one_thread),
-        ("std, 8 threads", eight),
+        ("std, 1000 threads", threads),
     )
     .run(criterion);
 
@@ -114,11 +121,11 @@ fn contended(criterion: &mut criterion::Criterion) {
             });
         })
     });
-    let four: Timed = Box::new(|times| of_threads(4, times, &sync::Mutex::new(0)));
+    let threads: Timed = Box::new(|times| of_threads(1000, times, &sync::Mutex::new(0)));
     Comparison::new(
         "mutex, 4 threads of 250 coroutines",
         ("greenling", four_hubs),
-        ("std, 4 threads", four),
+        ("std, 1000 threads", threads),
     )
     .run(criterion);
 
@@ -185,21 +192,25 @@ fn of_coroutines(count: u64, each: u64, mutex: &sync::Arc<ours::Mutex<u64>>) {
 }
 
 fn of_threads(count: u64, times: u64, mutex: &sync::Mutex<u64>) -> Duration {
-    timed(|| {
-        thread::scope(|scope| {
-            for _ in 0..count {
-                scope.spawn(|| {
-                    for n in 0..times.div_ceil(count) {
-                        let mut guard = mutex.lock().unwrap();
-                        *guard += 1;
-                        if n % WAITS == 0 {
-                            thread::yield_now();
-                        }
+    // Without the time to make the threads.
+    let barrier = sync::Barrier::new(count as usize + 1);
+    let begin = thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| {
+                barrier.wait();
+                for n in 0..times.div_ceil(count) {
+                    let mut guard = mutex.lock().unwrap();
+                    *guard += 1;
+                    if n % WAITS == 0 {
+                        thread::yield_now();
                     }
-                });
-            }
-        });
-    })
+                }
+            });
+        }
+        barrier.wait();
+        Instant::now()
+    });
+    begin.elapsed()
 }
 
 fn waiting(criterion: &mut criterion::Criterion) {
