@@ -114,6 +114,7 @@ fn make() -> *const Hub {
 }
 
 /// The thread's hub, if it has one.
+#[inline(always)]
 pub(super) fn existing() -> *const Hub {
     HUB.get()
 }

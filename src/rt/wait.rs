@@ -97,13 +97,38 @@ impl<M> Node<M> {
     }
 }
 
+/// Where in the queue to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Last,
+    /// For one who was told to look again and looked in vain.
+    First,
+}
+
 impl<S, M> Inner<S, M> {
     /// # Safety
     /// `node` and `waiter` must stay where they are until the node is unlinked.
     unsafe fn enlist(&mut self, node: &Node<M>, waiter: &Waiter, index: u32) {
+        // SAFETY: by contract.
+        unsafe { self.enlist_at(Place::Last, node, waiter, index) };
+    }
+
+    /// # Safety
+    /// As for [`enlist`](Self::enlist).
+    #[inline(always)]
+    unsafe fn enlist_at(&mut self, place: Place, node: &Node<M>, waiter: &Waiter, index: u32) {
         node.waiter.set(waiter);
         node.index.set(index + 1);
         node.linked.set(true);
+        self.len += 1;
+        if place == Place::First && !self.head.is_null() {
+            node.prev.set(ptr::null());
+            node.next.set(self.head);
+            // SAFETY: the head is linked and hence alive.
+            unsafe { (*self.head).prev.set(node) };
+            self.head = node;
+            return;
+        }
         node.next.set(ptr::null());
         node.prev.set(self.tail);
         // SAFETY: the tail is null or a node that is linked and hence alive.
@@ -112,7 +137,6 @@ impl<S, M> Inner<S, M> {
             Some(tail) => tail.next.set(node),
         }
         self.tail = node;
-        self.len += 1;
     }
 
     /// # Safety
@@ -211,6 +235,23 @@ impl<S, M> Locked<'_, S, M> {
         }
     }
 
+    /// What the first waiter offers. Not for queues that take part in a [`Selection`]: there it may have been
+    /// claimed already.
+    pub(crate) fn first_offer(&self) -> Option<&M> {
+        // SAFETY: a linked node is alive, and its message is ours under the lock.
+        let node = unsafe { self.inner.head.as_ref()? };
+        // SAFETY: as above.
+        unsafe { (*node.message.get()).as_ref() }
+    }
+
+    /// Lets the first waiter go on; `exchange` sees its offer, and leaves there what it is granted.
+    pub(crate) fn grant_with<R>(
+        &mut self,
+        exchange: impl FnOnce(&mut Option<M>) -> R,
+    ) -> Option<(R, Unparker)> {
+        self.inner.grant_first(exchange)
+    }
+
     /// Takes what the first waiter offers, and lets it go on.
     pub(crate) fn take_offer(&mut self) -> Option<(M, Unparker)> {
         let (offer, unparker) = self.inner.grant_first(Option::take)?;
@@ -253,6 +294,22 @@ impl<S, M> WaitQueue<S, M> {
         offer: Option<M>,
         attempt: impl FnOnce(&mut Locked<'_, S, M>, &mut Option<M>) -> Option<R>,
     ) -> Result<Waited<R, M>, (Woken, Option<M>)> {
+        self.wait_at(Place::Last, reason, deadline, offer, attempt, || ())
+    }
+
+    /// As [`wait`](Self::wait), at a place in the queue, and with something to do between enlisting and
+    /// parking, when a granter can already see the waiter. That must neither wait nor unwind.
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn wait_at<R>(
+        &self,
+        place: Place,
+        reason: Reason,
+        deadline: Option<u64>,
+        offer: Option<M>,
+        attempt: impl FnOnce(&mut Locked<'_, S, M>, &mut Option<M>) -> Option<R>,
+        enlisted: impl FnOnce(),
+    ) -> Result<Waited<R, M>, (Woken, Option<M>)> {
         let hub = hub::hub();
         let mut node = Node::new(offer);
         let waiter;
@@ -264,8 +321,9 @@ impl<S, M> WaitQueue<S, M> {
             waiter = Waiter::new(hub);
             // SAFETY: the node is unlinked below, before this frame ends, unless a grant has unlinked
             // it; nothing in between unwinds.
-            unsafe { locked.inner.enlist(&node, &waiter, 0) };
+            unsafe { locked.inner.enlist_at(place, &node, &waiter, 0) };
         }
+        enlisted();
         let mut gave_up = None;
         loop {
             if let Some(index) = waiter.grant() {
