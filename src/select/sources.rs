@@ -10,6 +10,7 @@ use crate::queue::{
     Core, GetError, JoinableQueue, LifoQueue, PriorityQueue, Queue, Store, TryGetError, Wake,
 };
 use crate::rt::{Deadline, Node, Selection, TaskArc};
+use crate::sync::mpsc::{Receiver, RecvError};
 use crate::thread::{self, JoinHandle};
 
 /// Something that gives an output once, and where to wait for it.
@@ -92,6 +93,20 @@ macro_rules! selectable_queue {
 }
 
 selectable_queue!(Queue, LifoQueue, PriorityQueue: Ord, JoinableQueue);
+
+impl<T> Sealed for &Receiver<T> {}
+
+impl<T> Selectable for &Receiver<T> {
+    type Output = Result<T, RecvError>;
+
+    fn add_to<'a, R>(self, select: Adding<'_, 'a, R>, then: impl FnOnce(Self::Output) -> R + 'a)
+    where
+        Self: 'a,
+    {
+        let source = Getting { core: self.queue(), node: Node::new(None) };
+        select.source(source, |message| then(message.map_err(|GetError| RecvError)));
+    }
+}
 
 // ---- events -----------------------------------------------------------------------------------
 

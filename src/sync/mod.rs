@@ -1,0 +1,3 @@
+//! `std::sync`, cooperative.
+
+pub mod mpsc;
