@@ -214,7 +214,10 @@ impl<T, S: Store<T>> Core<T, S> {
         deadline: Option<Deadline>,
     ) -> Result<(), PutTimeoutError<T>> {
         match self.try_put(item) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                rt::charge();
+                Ok(())
+            }
             Err(TryPutError::Closed(item)) => Err(PutTimeoutError::Closed(item)),
             Err(TryPutError::Full(item)) => self.wait_for_room(item, reason, deadline),
         }
@@ -283,6 +286,22 @@ impl<T, S: Store<T>> Core<T, S> {
         }
     }
 
+    /// As `take`, but leaves all that is there in `rest`, which must be empty, if there is no bound: so that
+    /// the next ones can be had without the lock. Nobody else must get items from this queue meanwhile.
+    #[inline]
+    pub(crate) fn take_all(
+        &self,
+        locked: &mut Locked<'_, State<S>, T>,
+        wake: &mut Wake,
+        rest: &mut S,
+    ) -> Result<T, TryGetError> {
+        if locked.capacity == usize::MAX && locked.store.len() > 0 {
+            std::mem::swap(&mut locked.store, rest);
+            return rest.pop().ok_or(TryGetError::Empty);
+        }
+        self.take(locked, wake)
+    }
+
     /// Whether a getter need not wait; if it must, its offer is none. For `select`.
     pub(crate) fn is_ready(locked: &mut Locked<'_, State<S>, T>) -> bool {
         let is_offered = locked.offers && locked.waiting() > 0;
@@ -293,9 +312,18 @@ impl<T, S: Store<T>> Core<T, S> {
 
     #[inline]
     pub(crate) fn try_get(&self) -> Result<T, TryGetError> {
+        self.try_get_by(|locked, wake| self.take(locked, wake))
+    }
+
+    /// As `try_get`, with something else than `take`.
+    #[inline]
+    pub(crate) fn try_get_by(
+        &self,
+        take: impl FnOnce(&mut Locked<'_, State<S>, T>, &mut Wake) -> Result<T, TryGetError>,
+    ) -> Result<T, TryGetError> {
         let mut wake = Wake::default();
         let mut locked = self.lock();
-        let taken = self.take(&mut locked, &mut wake);
+        let taken = take(&mut locked, &mut wake);
         drop(locked);
         taken
     }
@@ -307,11 +335,23 @@ impl<T, S: Store<T>> Core<T, S> {
         reason: Reason,
         deadline: Option<Deadline>,
     ) -> Result<T, GetTimeoutError> {
+        self.get_by(reason, deadline, |locked, wake| self.take(locked, wake))
+    }
+
+    /// As `get`, with something else than `take` to take an item if there is one.
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn get_by(
+        &self,
+        reason: Reason,
+        deadline: Option<Deadline>,
+        take: impl FnOnce(&mut Locked<'_, State<S>, T>, &mut Wake) -> Result<T, TryGetError>,
+    ) -> Result<T, GetTimeoutError> {
         self.refuse_reentry();
         let mut wake = Wake::default();
         let deadline = deadline.map(|deadline| deadline.0);
         let waited = self.items.wait(reason, deadline, None, |locked, _| {
-            match self.take(locked, &mut wake) {
+            match take(locked, &mut wake) {
                 Err(TryGetError::Empty) => {
                     locked.offers = false;
                     None
@@ -321,7 +361,11 @@ impl<T, S: Store<T>> Core<T, S> {
         });
         drop(wake);
         match waited {
-            Ok(Waited::Attempted(Ok(item)) | Waited::Granted(Some(item))) => Ok(item),
+            Ok(Waited::Attempted(Ok(item))) => {
+                rt::charge();
+                Ok(item)
+            }
+            Ok(Waited::Granted(Some(item))) => Ok(item),
             Ok(Waited::Attempted(Err(_)) | Waited::Granted(None)) => Err(GetTimeoutError::Closed),
             Err((Woken::TimedOut, _)) => Err(GetTimeoutError::Timeout),
             Err((interrupted, _)) => rt::unwind(interrupted),

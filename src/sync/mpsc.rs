@@ -30,8 +30,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,10 +41,13 @@ pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, 
 
 use crate::error::{GetTimeoutError, PutTimeoutError, TryGetError, TryPutError};
 use crate::queue::{Core, Fifo};
-use crate::rt::{Deadline, Reason};
+use crate::rt::{self, Deadline, Reason};
 
 const FOR_MESSAGE: Reason = Reason::Wait("a message from a channel");
 const FOR_ROOM: Reason = Reason::Wait("room in a channel");
+
+/// Room for so many messages is kept when there are none.
+const KEEP: usize = 1024;
 
 /// Makes a channel without a bound: [`send`](Sender::send) never waits.
 ///
@@ -214,13 +217,15 @@ impl<T> Drop for SyncSender<T> {
 /// in which they came.)
 pub struct Receiver<T> {
     channel: Arc<Channel<T>>,
-    /// Not `Sync`, as in std.
-    not_sync: PhantomData<std::cell::Cell<()>>,
+    /// Messages of a channel without a bound that have been taken all at once, and are older than what is in
+    /// the channel. Nobody waits for a message while there are any. (The cell also keeps the receiver from
+    /// being `Sync`, as in std.)
+    taken: RefCell<Fifo<T>>,
 }
 
 impl<T> Receiver<T> {
     fn new(channel: Arc<Channel<T>>) -> Self {
-        Receiver { channel, not_sync: PhantomData }
+        Receiver { channel, taken: RefCell::new(Fifo::new()) }
     }
 
     /// Takes the next message; waits for one while there is none.
@@ -241,7 +246,7 @@ impl<T> Receiver<T> {
     #[inline(always)]
     #[track_caller]
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.channel.queue.get(FOR_MESSAGE, None).map_err(|_| RecvError)
+        self.get(None).map_err(|_| RecvError)
     }
 
     /// Takes the next message, if there is one. Never waits.
@@ -251,7 +256,13 @@ impl<T> Receiver<T> {
     /// ([`Disconnected`](TryRecvError::Disconnected)).
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        self.channel.queue.try_get().map_err(|error| match error {
+        if let Some(t) = self.next_taken() {
+            return Ok(t);
+        }
+        let queue = &self.channel.queue;
+        let taken = queue
+            .try_get_by(|locked, wake| queue.take_all(locked, wake, &mut self.taken.borrow_mut()));
+        taken.map_err(|error| match error {
             TryGetError::Empty => TryRecvError::Empty,
             TryGetError::Closed => TryRecvError::Disconnected,
         })
@@ -276,8 +287,7 @@ impl<T> Receiver<T> {
     /// ```
     #[track_caller]
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        let deadline = Deadline::after(timeout);
-        self.channel.queue.get(FOR_MESSAGE, deadline).map_err(|error| match error {
+        self.get(Deadline::after(timeout)).map_err(|error| match error {
             GetTimeoutError::Timeout => RecvTimeoutError::Timeout,
             GetTimeoutError::Closed => RecvTimeoutError::Disconnected,
         })
@@ -301,7 +311,30 @@ impl<T> Receiver<T> {
         TryIter { rx: self }
     }
 
-    /// For `select`.
+    #[inline(always)]
+    #[track_caller]
+    fn get(&self, deadline: Option<Deadline>) -> Result<T, GetTimeoutError> {
+        if let Some(t) = self.next_taken() {
+            rt::charge();
+            return Ok(t);
+        }
+        let queue = &self.channel.queue;
+        queue.get_by(FOR_MESSAGE, deadline, |locked, wake| {
+            queue.take_all(locked, wake, &mut self.taken.borrow_mut())
+        })
+    }
+
+    #[inline(always)]
+    fn next_taken(&self) -> Option<T> {
+        let mut taken = self.taken.borrow_mut();
+        let next = taken.pop_front();
+        if next.is_none() && taken.capacity() > KEEP {
+            *taken = Fifo::new();
+        }
+        next
+    }
+
+    /// For `select`. Not to be taken from while [`try_recv`](Self::try_recv) gives something.
     pub(crate) fn queue(&self) -> &Core<T, Fifo<T>> {
         &self.channel.queue
     }
@@ -309,8 +342,10 @@ impl<T> Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        // Dropped after the lock: destructors may do anything, even send into this channel.
-        drop(self.channel.queue.close_and_clear());
+        // In this order, and after the end: destructors may do anything, even send into this channel.
+        let later = self.channel.queue.close_and_clear();
+        drop(self.taken.take());
+        drop(later);
     }
 }
 
