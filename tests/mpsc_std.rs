@@ -1,7 +1,10 @@
 //! Channels behave as std's do: the same cases for std's channels between threads, for ours between
 //! coroutines, and for ours between plain threads.
 
-#![allow(clippy::duplicate_mod, reason = "the cases are compiled for three pairs of channel and thread")]
+#![allow(
+    clippy::duplicate_mod,
+    reason = "the cases are compiled for three pairs of channel and thread"
+)]
 
 mod common;
 

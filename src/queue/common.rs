@@ -225,7 +225,12 @@ impl<T, S: Store<T>> Core<T, S> {
 
     #[cold]
     #[track_caller]
-    fn wait_for_room(&self, item: T, reason: Reason, deadline: Option<Deadline>) -> Result<(), PutTimeoutError<T>> {
+    fn wait_for_room(
+        &self,
+        item: T,
+        reason: Reason,
+        deadline: Option<Deadline>,
+    ) -> Result<(), PutTimeoutError<T>> {
         self.refuse_reentry();
         let mut wake = Wake::default();
         let deadline = deadline.map(|deadline| deadline.0);
@@ -350,15 +355,14 @@ impl<T, S: Store<T>> Core<T, S> {
         self.refuse_reentry();
         let mut wake = Wake::default();
         let deadline = deadline.map(|deadline| deadline.0);
-        let waited = self.items.wait(reason, deadline, None, |locked, _| {
-            match take(locked, &mut wake) {
+        let waited =
+            self.items.wait(reason, deadline, None, |locked, _| match take(locked, &mut wake) {
                 Err(TryGetError::Empty) => {
                     locked.offers = false;
                     None
                 }
                 taken => Some(taken),
-            }
-        });
+            });
         drop(wake);
         match waited {
             Ok(Waited::Attempted(Ok(item))) => {

@@ -171,5 +171,10 @@ macro_rules! programs {
     };
 }
 
-programs!(greenling::sync::mpsc, in_and_out_of_ours, across_with_ours, round_trips_across_with_ours);
+programs!(
+    greenling::sync::mpsc,
+    in_and_out_of_ours,
+    across_with_ours,
+    round_trips_across_with_ours
+);
 programs!(std::sync::mpsc, in_and_out_of_stds, across_with_stds, round_trips_across_with_stds);
