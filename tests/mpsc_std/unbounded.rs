@@ -150,12 +150,12 @@ fn the_end_of_the_last_sender_ends_a_wait() {
 fn a_sender_that_goes_with_its_thread_counts() {
     deadline(20, || {
         let (sender, receiver) = channel::<u8>();
-        let broken = thread::spawn(move || {
+        let broken = thread::spawn(move || -> () {
             let _sender = sender;
             std::panic::resume_unwind(Box::new("it ends by a panic"))
         });
         assert_eq!(receiver.recv(), Err(RecvError));
-        broken.join().map(|()| ()).unwrap_err();
+        broken.join().unwrap_err();
     });
 }
 
