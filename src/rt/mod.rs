@@ -334,6 +334,13 @@ pub(crate) fn io_done(fd: RawFd, id: SourceId, short: bool) {
     hub.charge();
 }
 
+/// To be told when an operation that may wait had no need to. A coroutine that never has to wait lets others
+/// run here, once in a while.
+#[inline(always)]
+pub(crate) fn charge() {
+    hub::hub().charge();
+}
+
 /// Waits until a descriptor may be ready. `Ok(false)` says that the deadline has passed.
 ///
 /// To be called after an operation gave `EAGAIN`, or when [`may_be_ready`] says no. The source
