@@ -27,6 +27,7 @@ pub mod pool;
 pub mod queue;
 pub mod select;
 pub mod thread;
+pub mod threadpool;
 pub mod time;
 
 pub use block_on::block_on;
