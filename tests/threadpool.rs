@@ -230,7 +230,7 @@ fn jobs_may_wait_for_jobs_of_their_own_full_pool() {
 #[test]
 fn threads_come_when_needed_and_leave_when_idle() {
     deadline(60, || {
-        let pool = Builder::new().max_threads(2).idle_timeout(Duration::from_millis(20)).build();
+        let pool = Builder::new().max_threads(1).idle_timeout(Duration::from_millis(20)).build();
         assert_eq!(pool.threads(), 0);
         let first = pool.unblock(|| std::thread::current().id());
         assert_eq!(pool.threads(), 1);
