@@ -28,6 +28,7 @@ pub mod queue;
 pub mod select;
 pub mod sync;
 pub mod thread;
+pub mod threadpool;
 pub mod time;
 
 pub use block_on::block_on;
