@@ -29,6 +29,7 @@ pub mod process;
 pub mod queue;
 pub mod select;
 pub mod thread;
+pub mod threadpool;
 pub mod time;
 
 pub use block_on::block_on;
