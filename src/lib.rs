@@ -26,6 +26,7 @@ pub mod net;
 pub mod pool;
 pub mod queue;
 pub mod select;
+pub mod server;
 pub mod thread;
 pub mod time;
 
