@@ -101,6 +101,7 @@ pub(crate) fn serve(
         peer,
         input: Vec::new(),
         requests: 0,
+        client_is_done: false,
         scan: HeadScan::default(),
     };
     loop {
@@ -111,7 +112,7 @@ pub(crate) fn serve(
         match connection.answer(&head) {
             Ok(true) => {}
             Ok(false) => {
-                connection.stream.finish();
+                connection.part();
                 return Ok(());
             }
             Err(stop) => return connection.end(stop, &head),
@@ -128,6 +129,8 @@ struct Connection<'s> {
     input: Vec<u8>,
     scan: HeadScan,
     requests: u32,
+    /// The client has said that it will send nothing more, and was believed.
+    client_is_done: bool,
 }
 
 impl Connection<'_> {
@@ -245,6 +248,7 @@ impl Connection<'_> {
             self.skip_body(&request)?;
         }
         let answer = Answer::to(&request, &self.site.root, self.site.may_list);
+        self.client_is_done = !request.keep_alive && !leaves_body;
         let last = self.requests >= self.site.max_requests || self.server.is_stopping();
         let mut keep_alive = request.keep_alive && !last && !leaves_body;
         // Without chunks, the end of the connection is the end of the page.
@@ -253,9 +257,6 @@ impl Connection<'_> {
         let delivered = self.deliver(answer, &request, keep_alive, &mut sent);
         self.note(head, status, sent);
         delivered.map_err(Stop::Failed)?;
-        if leaves_body {
-            self.stream.finish_slowly(FAREWELL);
-        }
         Ok(keep_alive)
     }
 
@@ -354,6 +355,15 @@ impl Connection<'_> {
     }
 
     // ---- ending -------------------------------------------------------------------------------
+
+    /// Ends the connection after its last answer.
+    fn part(&mut self) {
+        if self.client_is_done && self.input.is_empty() {
+            self.stream.finish();
+        } else {
+            self.stream.finish_slowly(FAREWELL);
+        }
+    }
 
     /// Ends the connection. `head` is the request's, if it is complete.
     fn end(&mut self, stop: Stop, head: &[u8]) -> io::Result<()> {
