@@ -11,6 +11,8 @@ mod logger;
 mod activation;
 #[path = "server/faults.rs"]
 mod faults;
+#[path = "server/other_sockets.rs"]
+mod other_sockets;
 #[path = "server/serving.rs"]
 mod serving;
 #[path = "server/stopping.rs"]

@@ -28,8 +28,10 @@ fn who_is_served_may_finish_and_nobody_else_gets_in() {
         until(|| TcpStream::connect(addr).is_err());
         exchange(&mut client, b"still served");
         assert!(!stopper.is_finished());
+        let start = Instant::now();
         drop(client);
         assert_eq!(stopper.join().unwrap(), 0);
+        assert!(start.elapsed() < LONG / 2, "it does not use up its grace");
         assert_eq!(server.stats().completed, 1);
     });
 }
@@ -160,7 +162,11 @@ fn the_shortest_grace_counts() {
         server.handle().stop(Duration::MAX);
         sleep(Duration::from_millis(20));
         assert_eq!(server.stats().active, 1);
-        assert_eq!(server.stop(Duration::from_millis(10)), 1);
+        let start = Instant::now();
+        server.handle().stop(Duration::from_millis(50));
+        server.handle().stop(Duration::MAX); // changes nothing
+        assert_eq!(server.stop(LONG), 1);
+        assert!(start.elapsed() >= Duration::from_millis(50) && start.elapsed() < LONG / 2);
         assert_eq!(server.stop(LONG), 1, "again, at once");
     });
 }

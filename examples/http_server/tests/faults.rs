@@ -40,6 +40,13 @@ fn a_slow_client_loses_its_connection_and_nobody_else_anything() {
     let mut idle = server.connect();
     idle.ask("GET /digits HTTP/1.1\r\nHost: a\r\n\r\n");
     idle.is_closed();
+    // The time for a head begins with its first byte, also after a request.
+    let patient = Server::start(&["--header-timeout", "0.4", "--idle-timeout", "1000"]);
+    let mut second = patient.connect();
+    second.ask("GET /digits HTTP/1.1\r\nHost: a\r\n\r\n");
+    second.send("GET / HT");
+    assert_eq!(second.answer("GET").status, 408);
+    patient.stop();
     // A body is to come in time, too.
     let mut half = server.connect();
     half.send("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");
@@ -143,7 +150,8 @@ fn downloads_finish_when_the_server_is_asked_to_end() {
     let root = common::site();
     let large = large_file(32 << 20);
     std::fs::write(root.path().join("huge.bin"), &large).unwrap();
-    let server = Server::with_root(root, &["--grace", "60"]);
+    let patient = ["--grace", "60", "--idle-timeout", "1000", "--header-timeout", "1000"];
+    let server = Server::with_root(root, &patient);
     let mut idle = server.connect();
     idle.ask("GET /digits HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut fresh = server.connect();
