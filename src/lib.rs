@@ -28,6 +28,7 @@ pub mod pool;
 pub mod process;
 pub mod queue;
 pub mod select;
+pub mod server;
 pub mod thread;
 pub mod threadpool;
 pub mod time;
