@@ -18,9 +18,9 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::path::{UPLOAD_PREFIX, VirtualPath};
 
-/// Runs what may wait for the disk, or compute for long.
+/// Runs what may wait for the disk, or compute for long, on another thread.
 pub(crate) fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    work()
+    greenling::threadpool::unblock(work)
 }
 
 /// A directory and what is below it.

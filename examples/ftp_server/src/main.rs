@@ -21,26 +21,21 @@ mod listing;
 mod path;
 mod serve;
 mod session;
+#[path = "../../support/stderr_log.rs"]
+mod stderr_log;
 mod transfer;
 mod users;
 mod watch;
 
-use std::io::{self, Write};
+use std::io;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
-use greenling::net::TcpListener;
-use greenling::thread::{self, Thread};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
 use disk::Disk;
 use serve::Server;
 use users::{Anonymous, Users};
@@ -116,6 +111,7 @@ fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 fn main() -> ExitCode {
+    stderr_log::install();
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -141,35 +137,7 @@ fn run(mut options: Options) -> io::Result<()> {
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", root.display())))?;
     let users = Users::load(options.passwords.as_deref(), anonymous(&options), options.read_only)?;
 
-    let signals = watch_signals(thread::current())?;
-    let listener = Rc::new(TcpListener::bind(&options.addr)?);
-    println!("listening on {}", listener.local_addr()?);
-    io::stdout().flush()?;
-
-    let grace = Duration::from_secs(options.grace);
-    let server = Rc::new(Server::new(options, disk, users));
-    let acceptor = thread::spawn({
-        let (server, listener) = (Rc::clone(&server), Rc::clone(&listener));
-        move || server.accept_all(&listener)
-    });
-    while signals.load(Ordering::Acquire) == 0 && !acceptor.is_finished() {
-        thread::park_timeout(Duration::from_secs(1));
-    }
-    if acceptor.is_finished() {
-        // Only an error that no patience helps against ends it.
-        return Err(acceptor.join().unwrap_or_else(|_| io::Error::other("the acceptor panicked")));
-    }
-
-    acceptor.kill();
-    drop(acceptor);
-    listener.close();
-    let deadline = Instant::now() + grace;
-    server.end_sessions(|| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        (!left.is_zero() && signals.load(Ordering::Acquire) < 2).then_some(left)
-    });
-    // Those that are left are ended where they wait; what they have uploaded is removed.
-    greenling::hub::shutdown(Duration::from_secs(5)).map_err(io::Error::other)
+    Rc::new(Server::new(options, disk, users)).serve()
 }
 
 /// Without a list of users there is nobody but anonymous.
@@ -186,23 +154,4 @@ fn print_hash() -> io::Result<()> {
     io::stdin().read_line(&mut password)?;
     println!("{}", users::hash(password.trim_end_matches(['\r', '\n']).as_bytes())?);
     Ok(())
-}
-
-/// Unparks `coroutine` at each signal that asks the process to end, and counts them. Signals arrive on a
-/// thread of their own, and unparking is what any thread may do.
-fn watch_signals(coroutine: Thread) -> io::Result<Arc<AtomicUsize>> {
-    // A file that grows beyond RLIMIT_FSIZE is an error to report, not a reason to die.
-    signal_hook::flag::register(libc::SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
-    let count = Arc::new(AtomicUsize::new(0));
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    std::thread::Builder::new().name("signals".into()).spawn({
-        let count = Arc::clone(&count);
-        move || {
-            for _ in signals.forever() {
-                count.fetch_add(1, Ordering::AcqRel);
-                coroutine.unpark();
-            }
-        }
-    })?;
-    Ok(count)
 }

@@ -5,10 +5,15 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
-use greenling::net::{TcpListener, TcpStream};
+use greenling::net::TcpStream;
+use greenling::server::{Handle, StreamServer};
 use greenling::thread;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::Options;
 use crate::control::Control;
@@ -17,8 +22,8 @@ use crate::listing::time_val;
 use crate::session::Session;
 use crate::users::Users;
 
-const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+/// Clients beyond the limit that may be in the middle of being told so. More wait in the backlog.
+const TURNED_AWAY_AT_ONCE: usize = 32;
 
 /// What all sessions share. All run on one thread, so cells will do.
 pub(crate) struct Server {
@@ -27,61 +32,57 @@ pub(crate) struct Server {
     pub(crate) users: Users,
     sessions: RefCell<HashMap<u64, Rc<Control>>>,
     next_id: Cell<u64>,
+    ending: Cell<bool>,
 }
 
 impl Server {
     pub(crate) fn new(options: Options, disk: Disk, users: Users) -> Server {
         let (sessions, next_id) = (RefCell::default(), Cell::new(0));
-        Server { options, disk, users, sessions, next_id }
+        Server { options, disk, users, sessions, next_id, ending: Cell::new(false) }
     }
 
-    /// Serves clients until the listener fails for good, and returns that error.
-    pub(crate) fn accept_all(self: &Rc<Server>, listener: &TcpListener) -> io::Error {
-        let mut backoff = FIRST_BACKOFF;
-        loop {
-            match listener.accept().and_then(|(stream, _)| self.admit(stream)) {
-                Ok(()) => backoff = FIRST_BACKOFF,
-                Err(error) if is_the_clients(&error) => {}
-                Err(error) if passes_with_time(&error) => {
-                    eprintln!("ftp_server: {error}; accepting again in {backoff:?}");
-                    thread::sleep(backoff);
-                    backoff = (backoff * 2).min(LONGEST_BACKOFF);
-                }
-                Err(error) => return error,
-            }
-        }
+    /// Serves clients until `stop_on_signal` ends it, or the listener fails for good.
+    pub(crate) fn serve(self: Rc<Server>) -> io::Result<()> {
+        let (addr, clients) = (self.options.addr.clone(), self.options.max_clients as usize);
+        let grace = Duration::from_secs(self.options.grace);
+        let server = Rc::clone(&self);
+        let streams = StreamServer::bind(addr, move |stream, _| server.admit(stream))?
+            // Those beyond the limit are let in too, to be told that there are too many.
+            .max_clients(clients + TURNED_AWAY_AT_ONCE);
+        let handle = streams.handle();
+        stop_on_signal(handle.clone(), grace)?;
+        thread::spawn(move || {
+            handle.wait_stopping();
+            self.end_sessions();
+        });
+        println!("listening on {}", streams.local_addr()?);
+        io::stdout().flush()?;
+        streams.serve_forever()
     }
 
-    /// Gives the client a session in a coroutine of its own, or tells it that there are too many.
+    /// Serves a client, or tells it that there are too many.
     fn admit(self: &Rc<Server>, stream: TcpStream) -> io::Result<()> {
         if self.sessions.borrow().len() as u64 >= self.options.max_clients {
-            let address = stream.peer_addr()?.ip();
-            self.log_line(address, "-", "turned away: too many users");
-            // A few bytes into a fresh connection: this does not wait.
+            self.log_line(stream.peer_addr()?.ip(), "-", "turned away: too many users");
+            stream.set_write_timeout(Some(Duration::from_secs(5)))?;
             (&stream).write_all(b"421 Too many users; try again later.\r\n")?;
             return stream.shutdown(Shutdown::Write);
         }
         let seat = Seat::take(self, Rc::new(Control::new(stream)?));
-        thread::Builder::new().name("ftp session".into()).spawn(move || {
-            let control = Rc::clone(&seat.control);
-            // A client that breaks its connection concerns nobody else.
-            let _ = Session::new(Rc::clone(&seat.server), control).run();
-        })?;
+        let control = Rc::clone(&seat.control);
+        if self.ending.get() {
+            control.hang_up();
+        }
+        // A client that breaks its connection concerns nobody else.
+        let _ = Session::new(Rc::clone(self), control).run();
         Ok(())
     }
 
-    /// Lets each session end after what it is doing, for up to `grace`; says whether all have.
-    pub(crate) fn end_sessions(&self, grace: impl Fn() -> Option<Duration>) -> bool {
-        let controls: Vec<_> = self.sessions.borrow().values().cloned().collect();
-        controls.iter().for_each(|control| control.hang_up());
-        while !self.sessions.borrow().is_empty() {
-            match grace() {
-                // The last session's end unparks nobody, so look now and then.
-                Some(left) => thread::park_timeout(left.min(Duration::from_millis(20))),
-                None => return false,
-            }
-        }
-        true
+    /// Lets each session end after what it is doing. Those that take longer than the grace are killed
+    /// where they wait, and what they were uploading is removed.
+    fn end_sessions(&self) {
+        self.ending.set(true);
+        self.sessions.borrow().values().for_each(|control| control.hang_up());
     }
 
     /// One line on standard error, if the user wants to see any.
@@ -118,19 +119,16 @@ impl Drop for Seat {
     }
 }
 
-/// The error was the client's, not ours: the next one may be accepted now.
-fn is_the_clients(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected,
-    };
-    let kinds =
-        [BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected];
-    kinds.contains(&error.kind())
-}
-
-/// Descriptors or memory have run out. Trying again at once would only spin, for the connection
-/// stays in the backlog.
-fn passes_with_time(error: &io::Error) -> bool {
-    let code = error.raw_os_error();
-    matches!(code, Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN))
+/// Stops the server when a signal asks the process to end; a second one ends the grace. Signals arrive on
+/// a thread of their own, and a server's handle is for any thread.
+fn stop_on_signal(server: Handle, grace: Duration) -> io::Result<()> {
+    // A file that grows beyond RLIMIT_FSIZE is an error to report, not a reason to die.
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in signals.forever() {
+            server.stop(if server.is_stopping() { Duration::ZERO } else { grace });
+        }
+    })?;
+    Ok(())
 }

@@ -29,6 +29,14 @@ enum Failure {
     Disk(io::Error),
 }
 
+/// What `LIST` or `NLST` is about.
+struct Listed {
+    path: VirtualPath,
+    entries: Vec<Entry>,
+    /// These are the entries of `path`, which is a directory.
+    is_directory: bool,
+}
+
 impl Session {
     pub(crate) fn passive(&mut self) -> io::Result<()> {
         if self.only_epsv {
@@ -190,7 +198,7 @@ impl Session {
     pub(crate) fn list(&mut self, argument: &[u8]) -> io::Result<()> {
         // Many clients pass options for `ls`.
         let argument = without_options(argument);
-        let Some((path, entries)) = self.entries(argument)? else { return Ok(()) };
+        let Some(Listed { path, entries, .. }) = self.entries(argument)? else { return Ok(()) };
         let mut text = Vec::new();
         let now = SystemTime::now();
         entries.iter().for_each(|entry| listing::long(entry, now, &mut text));
@@ -199,21 +207,19 @@ impl Session {
 
     pub(crate) fn name_list(&mut self, argument: &[u8]) -> io::Result<()> {
         let argument = without_options(argument);
-        let Some((path, mut entries)) = self.entries(argument)? else { return Ok(()) };
+        let Some(Listed { path, mut entries, is_directory }) = self.entries(argument)? else {
+            return Ok(());
+        };
         // The names must be ones that the client can use in the next command.
-        let directory = match argument.iter().rposition(|&byte| byte == b'/') {
-            _ if argument.is_empty() => Vec::new(),
-            Some(slash)
-                if path.name() != Some(&argument[slash + 1..]) || is_one(&entries, &path) =>
-            {
-                argument[..=slash].to_vec()
-            }
-            _ if is_pattern(argument) || is_one(&entries, &path) => Vec::new(),
-            _ => [argument, b"/"].concat(),
+        let prefix = match argument.iter().rposition(|&byte| byte == b'/') {
+            _ if is_directory && argument.is_empty() => Vec::new(),
+            _ if is_directory && !argument.ends_with(b"/") => [argument, b"/"].concat(),
+            Some(slash) => argument[..=slash].to_vec(),
+            None => Vec::new(),
         };
         let mut text = Vec::new();
         for entry in &mut entries {
-            entry.name.splice(..0, directory.iter().copied());
+            entry.name.splice(..0, prefix.iter().copied());
             listing::short(entry, &mut text);
         }
         self.send_listing("NLST", &path, &text)
@@ -240,10 +246,12 @@ impl Session {
     }
 
     /// What `LIST` and `NLST` list: a directory, a file, or what matches a pattern.
-    fn entries(&self, argument: &[u8]) -> io::Result<Option<(VirtualPath, Vec<Entry>)>> {
+    fn entries(&self, argument: &[u8]) -> io::Result<Option<Listed>> {
         let Some(path) = self.path(argument)? else { return Ok(None) };
         let disk = &self.server.disk;
-        let entries = match disk.entry(&path) {
+        let entry = disk.entry(&path);
+        let is_directory = entry.as_ref().is_ok_and(|entry| entry.kind == Kind::Directory);
+        let entries = match entry {
             Ok(entry) if entry.kind == Kind::Directory => disk.list(&path),
             Ok(entry) => Ok(vec![entry]),
             Err(error) => match pattern(&path) {
@@ -255,7 +263,7 @@ impl Session {
             },
         };
         match entries {
-            Ok(entries) => Ok(Some((path, entries))),
+            Ok(entries) => Ok(Some(Listed { path, entries, is_directory })),
             Err(error) => self.refuse(&error).map(|()| None),
         }
     }
@@ -412,9 +420,4 @@ fn is_pattern(argument: &[u8]) -> bool {
 fn pattern(path: &VirtualPath) -> Option<glob::Pattern> {
     let name = path.name().filter(|name| is_pattern(name))?;
     glob::Pattern::new(&String::from_utf8_lossy(name)).ok()
-}
-
-/// Whether this is the listing of the file `path` itself.
-fn is_one(entries: &[Entry], path: &VirtualPath) -> bool {
-    matches!(entries, [entry] if entry.kind != Kind::Directory && Some(&entry.name[..]) == path.name())
 }
