@@ -23,6 +23,8 @@ pub mod hub;
 pub mod io;
 pub mod local;
 pub mod net;
+#[cfg(feature = "patch")]
+pub mod patch;
 pub mod pool;
 pub mod queue;
 pub mod select;
