@@ -3,10 +3,14 @@
 //! See `docs/patching.md`.
 
 mod close;
+mod dns;
 mod file;
+mod futex;
 mod offload;
 mod policy;
 mod poll;
+mod process;
+mod report;
 mod socket;
 mod sources;
 mod time;
@@ -16,6 +20,8 @@ use std::ffi::c_int;
 use crate::rt::hooked;
 use crate::rt::real::set_errno;
 use policy::Family;
+
+pub use report::{Object, Report, Symbol};
 
 /// Every function that is redefined, with our address. The table is also what makes a linker keep them.
 static SYMBOLS: &[(&str, Family, Address)] = &[
@@ -47,10 +53,24 @@ static SYMBOLS: &[(&str, Family, Address)] = &[
     ("epoll_wait", policy::POLL, Address(poll::epoll_wait as *const ())),
     ("epoll_pwait", policy::POLL, Address(poll::epoll_pwait as *const ())),
     ("epoll_pwait2", policy::POLL, Address(poll::epoll_pwait2 as *const ())),
+    ("syscall", policy::LOCKS, Address(futex::syscall as *const ())),
     ("nanosleep", policy::TIME, Address(time::nanosleep as *const ())),
     ("clock_nanosleep", policy::TIME, Address(time::clock_nanosleep as *const ())),
     ("usleep", policy::TIME, Address(time::usleep as *const ())),
     ("sleep", policy::TIME, Address(time::sleep as *const ())),
+    ("getaddrinfo", policy::DNS, Address(dns::getaddrinfo as *const ())),
+    ("getnameinfo", policy::DNS, Address(dns::getnameinfo as *const ())),
+    ("gethostbyname", policy::DNS, Address(dns::gethostbyname as *const ())),
+    ("gethostbyname2", policy::DNS, Address(dns::gethostbyname2 as *const ())),
+    ("gethostbyaddr", policy::DNS, Address(dns::gethostbyaddr as *const ())),
+    ("gethostbyname_r", policy::DNS, Address(dns::gethostbyname_r as *const ())),
+    ("gethostbyname2_r", policy::DNS, Address(dns::gethostbyname2_r as *const ())),
+    ("gethostbyaddr_r", policy::DNS, Address(dns::gethostbyaddr_r as *const ())),
+    ("waitpid", policy::PROCESSES, Address(process::waitpid as *const ())),
+    ("wait4", policy::PROCESSES, Address(process::wait4 as *const ())),
+    ("wait", policy::PROCESSES, Address(process::wait as *const ())),
+    ("waitid", policy::PROCESSES, Address(process::waitid as *const ())),
+    ("pthread_join", policy::PROCESSES, Address(process::pthread_join as *const ())),
 ];
 
 /// A function's address, of whatever signature.
@@ -75,12 +95,79 @@ fn settled<T>(errno: c_int, value: T) -> T {
     value
 }
 
-/// Makes every blocking function cooperative that can be.
+/// Makes every blocking function cooperative that can be: to be called at the beginning of `main`.
+///
+/// From then on, whatever a coroutine (or a thread's own stack beside coroutines) calls waits in the hub, be it
+/// std, a crate or a C library. Threads without coroutines notice nothing. Calling it again is harmless.
+/// (gevent's `monkey.patch_all`.)
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// greenling::patch::all();
+/// let start = Instant::now();
+/// // std's sleep, in ten coroutines of one thread, at once.
+/// let naps = (0..10).map(|_| greenling::spawn(|| std::thread::sleep(Duration::from_millis(50))));
+/// greenling::join_all(naps);
+/// assert!(start.elapsed() < Duration::from_millis(450));
+/// ```
 pub fn all() {
     Builder::new().apply();
 }
 
-/// Chooses what [`all`] would turn on altogether.
+/// Whether any function is cooperative in this process.
+pub fn is_active() -> bool {
+    policy::active() != 0
+}
+
+/// Says of each function whether it is in force, and which loaded objects do not reach it: a plugin that was
+/// opened with `RTLD_DEEPBIND`, a linker that has dropped or hidden the symbols.
+///
+/// It reads the tables of the loaded objects, so it takes some milliseconds.
+///
+/// # Examples
+/// ```
+/// let report = greenling::patch::report();
+/// assert!(report.symbols.iter().any(|symbol| symbol.name == "recv" && symbol.exported));
+/// println!("{report}");
+/// ```
+pub fn report() -> Report {
+    report::report()
+}
+
+/// Calls `f`, in which the calling coroutine's calls are the C library's own and block the thread.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use greenling::patch;
+///
+/// patch::all();
+/// let other = greenling::spawn(|| panic!("it has run meanwhile"));
+/// patch::unpatched(|| std::thread::sleep(Duration::from_millis(5)));
+/// other.kill();
+/// ```
+pub fn unpatched<T>(f: impl FnOnce() -> T) -> T {
+    /// Takes it back, also when `f` unwinds.
+    struct Guard;
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            hooked::unpatch(-1);
+        }
+    }
+    hooked::unpatch(1);
+    let _guard = Guard;
+    f()
+}
+
+/// Chooses what [`all`] turns on altogether.
+///
+/// # Examples
+/// ```
+/// greenling::patch::Builder::new().processes(false).locks(false).apply();
+/// assert!(greenling::patch::is_active());
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a builder does nothing until it applies"]
 pub struct Builder {
@@ -88,15 +175,74 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Everything but standard input, output and error.
+    /// What [`all`] has: everything but standard input, output and error.
     pub fn new() -> Builder {
-        Builder { families: 127 }
+        let all = [
+            policy::SOCKETS,
+            policy::FDS,
+            policy::POLL,
+            policy::TIME,
+            policy::DNS,
+            policy::LOCKS,
+            policy::PROCESSES,
+        ];
+        Builder { families: all.iter().fold(0, |families, family| families | family.0) }
     }
 
-    /// Makes it so, from now on, for the whole process.
+    fn set(mut self, family: Family, on: bool) -> Builder {
+        self.families = if on { self.families | family.0 } else { self.families & !family.0 };
+        self
+    }
+
+    /// Sockets: `recv`, `send`, `connect`, `accept` and their relatives; `read` and `write` of sockets.
+    pub fn sockets(self, on: bool) -> Builder {
+        self.set(policy::SOCKETS, on)
+    }
+
+    /// `read` and `write` of pipes, terminals and whatever else can be waited for.
+    pub fn fds(self, on: bool) -> Builder {
+        self.set(policy::FDS, on)
+    }
+
+    /// `poll`, `select` and `epoll_wait`.
+    pub fn poll(self, on: bool) -> Builder {
+        self.set(policy::POLL, on)
+    }
+
+    /// `nanosleep` and its relatives.
+    pub fn time(self, on: bool) -> Builder {
+        self.set(policy::TIME, on)
+    }
+
+    /// `getaddrinfo` and its relatives.
+    pub fn dns(self, on: bool) -> Builder {
+        self.set(policy::DNS, on)
+    }
+
+    /// std's `Mutex`, `RwLock`, `Condvar`, `Once` and `Barrier` (`futex`).
+    pub fn locks(self, on: bool) -> Builder {
+        self.set(policy::LOCKS, on)
+    }
+
+    /// `waitpid` and its relatives, and the joining of threads.
+    pub fn processes(self, on: bool) -> Builder {
+        self.set(policy::PROCESSES, on)
+    }
+
+    /// Standard input, output and error like other descriptors; off unless it is asked for.
+    ///
+    /// std locks its standard streams by thread: while one coroutine waits inside of `println!`, for a pipe
+    /// that is full, another one of the same thread gets into the lock and panics. So only for programs that
+    /// use the three descriptors by other means.
+    pub fn stdio(self, on: bool) -> Builder {
+        self.set(policy::STDIO, on)
+    }
+
+    /// Makes it so, from now on, for the whole process. The last call holds.
     pub fn apply(self) {
         std::hint::black_box(SYMBOLS);
         sources::set_process();
+        futex::prepare_for_forks();
         policy::activate(self.families);
     }
 }

@@ -8,7 +8,7 @@ use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, 
 
 use super::policy::{SOCKETS, cooperative_on};
 use super::sources::{self, Operation, Waited};
-use super::{fail, settled};
+use super::{fail, offload, settled};
 use crate::rt::real::{self, errno, set_errno};
 use crate::rt::{Direction, hooked};
 
@@ -227,7 +227,7 @@ pub(super) fn send_all(
     fd: c_int,
     flags: c_int,
     len: usize,
-    mut op: impl FnMut(usize, c_int) -> ssize_t,
+    op: impl Fn(usize, c_int) -> ssize_t,
 ) -> ssize_t {
     let saved = errno();
     let mut operation = Operation::send(fd);
@@ -245,10 +245,10 @@ pub(super) fn send_all(
         }
         let error = match errno() {
             libc::EINTR => continue,
-            libc::EAGAIN if is_peer_full(fd) => match sources::wait_for_peer(fd) {
-                Ok(()) => continue,
-                Err(error) => error,
-            },
+            libc::EAGAIN if operation.may_block() && is_peer_full(fd) => {
+                // SAFETY: the call is fit for any thread, and its memory is waited for.
+                return unsafe { offload::call_borrowing(|| op(done, flags)) };
+            }
             libc::EAGAIN => match operation.wait() {
                 Ok(_) => continue,
                 Err(error) => error,
@@ -484,8 +484,9 @@ pub(super) unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: s
             libc::EINTR => {}
             // A Unix listener whose queue is full; no event tells when it has room.
             libc::EAGAIN if is_unix(fd) => {
-                // SAFETY: the caller's promise.
-                return unsafe { super::offload::connect(fd, addr, len, saved) };
+                // SAFETY: the address is waited for.
+                let result = unsafe { offload::call_borrowing(|| real::connect(fd, addr, len)) };
+                return if result == 0 { settled(saved, 0) } else { result };
             }
             libc::EAGAIN => {
                 if let Err(error) = operation.wait() {

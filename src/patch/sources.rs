@@ -224,18 +224,6 @@ pub(super) fn inode(fd: c_int) -> u64 {
     status(fd).map_or(0, |status| status.st_ino)
 }
 
-/// Waits until whoever a Unix datagram is for may have room. Nothing tells of that.
-///
-/// # Errors
-/// As for [`wait`].
-pub(super) fn wait_for_peer(_fd: c_int) -> Result<(), c_int> {
-    let soon = Deadline::after(std::time::Duration::from_millis(1));
-    match hooked::park(Reason::Wait("room for a datagram"), soon) {
-        Woken::Unparked | Woken::TimedOut => Ok(()),
-        _ => Err(libc::ECANCELED),
-    }
-}
-
 /// An integer option of a socket's own level.
 pub(super) fn socket_option(fd: c_int, name: c_int) -> Option<c_int> {
     let mut value: c_int = 0;

@@ -443,7 +443,7 @@ pub(crate) fn hub_stats() -> HubStats {
 pub(crate) mod hooked {
     use super::*;
 
-    pub(crate) use super::lock::{Guard, Lock};
+    pub(crate) use super::lock::Lock;
     pub(crate) use super::readiness::Interest;
     pub(crate) use super::sys::now;
 
@@ -483,6 +483,22 @@ pub(crate) mod hooked {
     #[track_caller]
     pub(crate) fn park(reason: Reason, deadline: Option<Deadline>) -> Woken {
         hub::hub().park(reason, deadline.map(|deadline| deadline.0))
+    }
+
+    /// Parks, without regard to kills and time limits. Only if [`may_wait`].
+    #[track_caller]
+    pub(crate) fn park_shielded(reason: Reason, deadline: Option<Deadline>) -> Woken {
+        hub::hub().park_shielded(reason, deadline.map(|deadline| deadline.0))
+    }
+
+    /// What wakes the caller.
+    pub(crate) fn unparker() -> Unparker {
+        hub::hub().unparker()
+    }
+
+    /// Which coroutine the caller is.
+    pub(crate) fn task_id() -> u64 {
+        hub::hub().current().id()
     }
 
     /// Lets others run.
