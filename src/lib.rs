@@ -24,6 +24,8 @@ pub mod io;
 pub mod local;
 pub mod net;
 pub mod os;
+#[cfg(feature = "patch")]
+pub mod patch;
 pub mod pool;
 pub mod process;
 pub mod queue;

@@ -92,6 +92,16 @@ where
     COMMON.try_unblock(f)
 }
 
+/// A job of the common pool, for those who must not unwind.
+#[cfg(feature = "patch")]
+pub(crate) fn common_job<T, F>(f: F) -> io::Result<Job<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    COMMON.try_spawn(f)
+}
+
 /// Settings of a [`ThreadPool`] that is about to be built.
 ///
 /// # Examples

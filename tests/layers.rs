@@ -265,7 +265,7 @@ fn what_is_pure_data_knows_nothing_of_coroutines() {
         ("rt/timers", vec![]),
         ("rt/remote", vec![]),
         ("rt/lock", vec![]),
-        ("rt/sys", vec![]),
+        ("rt/sys", vec!["native"]),
         ("rt/reactor", vec!["sys"]),
     ]);
     for source in sources() {

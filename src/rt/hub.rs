@@ -47,6 +47,9 @@ pub(crate) struct Hub {
     countdown: Cell<u32>,
     /// How often the countdown went down without a switch.
     idle_yields: Cell<u32>,
+    /// Whether the loop is at its own work, on main's stack: then `current` is stale.
+    #[cfg(feature = "patch")]
+    in_turn: Cell<bool>,
     /// How many I/O operations a task has done without waiting, and which one.
     pub(super) charged: Cell<(u32, TaskRef)>,
     /// See `interrupt.rs`.
@@ -136,6 +139,8 @@ impl Hub {
             run: RunQueue::new(main_ref),
             countdown: Cell::new(settings.poll_interval),
             idle_yields: Cell::new(0),
+            #[cfg(feature = "patch")]
+            in_turn: Cell::new(false),
             charged: Cell::new((0, main_ref)),
             unwinding: Cell::new(Unwinding::default()),
             main_ref,
@@ -240,12 +245,17 @@ impl Hub {
         // SAFETY: the running task is alive and this is its hub's thread.
         let local = unsafe { current.get().local() };
         local.stack_top.set(stack_top());
+        // What other coroutines leave there must not be taken for the outcome of this one's last call.
+        #[cfg(feature = "patch")]
+        let errno = super::real::errno();
         match local.suspender.get() {
             // SAFETY: the current coroutine has not finished, and we run on its stack or on one nested
             // in it: only the loop changes `current`, and it does so as it resumes.
             Some(suspender) => unsafe { suspender.suspend(()) },
             None => self.drive(), // main
         }
+        #[cfg(feature = "patch")]
+        super::real::set_errno(errno);
     }
 
     /// Lets every other runnable task run before the current one goes on.
@@ -457,6 +467,14 @@ impl Hub {
     /// until there is something.
     #[inline(never)]
     fn turn(&self, block: bool) {
+        #[cfg(feature = "patch")]
+        self.in_turn.set(true);
+        self.take_turn(block);
+        #[cfg(feature = "patch")]
+        self.in_turn.set(false);
+    }
+
+    fn take_turn(&self, block: bool) {
         self.count_switches();
         self.coarse_now.set(sys::coarse_now());
         // The task that ran last may be gone, and a logger may ask who runs.
@@ -595,6 +613,30 @@ impl Hub {
         }
         self.due.replace(due);
         Some(now)
+    }
+
+    // ---- for the feature `patch` ---------------------------------------------------------------------
+
+    /// Whether the caller is the program's own code on a coroutine, or on main while there are others, so
+    /// that it may wait as coroutines do. Not so in the hub's own work, nor where it must not switch, nor
+    /// where its state is borrowed (an allocator of the program's may get there).
+    #[cfg(feature = "patch")]
+    #[inline]
+    pub(super) fn may_wait_here(&self) -> bool {
+        if self.in_turn.get() {
+            return false;
+        }
+        let Ok(tasks) = self.tasks.try_borrow_mut() else { return false };
+        let current = self.current.get();
+        // SAFETY: outside of `turn`, the task that runs, or one that has just ended and is still owned.
+        let local = unsafe { current.get().local() };
+        let runs = match current == self.main_ref {
+            true => !tasks.is_empty(),
+            false => local.suspender.get().is_some() && local.state.get() == State::Active,
+        };
+        runs && local.unpatched.get() == 0
+            && self.reactor.try_borrow_mut().is_ok()
+            && self.timers.try_borrow_mut().is_ok()
     }
 
     // ---- for the rest of rt --------------------------------------------------------------------------

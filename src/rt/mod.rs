@@ -7,7 +7,7 @@
 //! L3   mod (the waist)
 //! L2   wait  life  spawn  hub  interrupt  readiness  dump  nesting  per_process
 //! L1   coroutine  task  locals  run_queue  timers  reactor  remote  locals
-//! L0   sys  stack  overflow  exit  lock  helpers
+//! L0   native  real  sys  stack  overflow  exit  lock  helpers
 //! ```
 
 mod coroutine;
@@ -19,11 +19,14 @@ mod interrupt;
 mod life;
 mod locals;
 mod lock;
+pub(crate) mod native;
 mod nesting;
 mod overflow;
 mod per_process;
 mod reactor;
 mod readiness;
+#[cfg(feature = "patch")]
+pub(crate) mod real;
 mod remote;
 mod run_queue;
 mod spawn;
@@ -433,6 +436,102 @@ pub(crate) struct HubStats {
 
 pub(crate) fn hub_stats() -> HubStats {
     hub::hub().stats()
+}
+
+/// The waist of the feature `patch`: nothing here unwinds, since C may be on the stack.
+#[cfg(feature = "patch")]
+pub(crate) mod hooked {
+    use super::*;
+
+    pub(crate) use super::lock::Lock;
+    pub(crate) use super::readiness::Interest;
+    pub(crate) use super::sys::now;
+
+    #[inline(always)]
+    fn existing() -> Option<&'static hub::Hub> {
+        // SAFETY: null or this thread's live hub (see `hub::hub`).
+        unsafe { hub::existing().as_ref() }
+    }
+
+    /// Whether the caller is a coroutine that can wait, or main with others beside it.
+    #[inline(always)]
+    pub(crate) fn may_wait() -> bool {
+        existing().is_some_and(|hub| hub.may_wait_here())
+    }
+
+    /// Whether the caller unwinds, and had better block its thread than switch.
+    #[inline(always)]
+    pub(crate) fn is_unwinding() -> bool {
+        existing().is_some_and(|hub| hub.is_unwinding())
+    }
+
+    /// Waits until one of the descriptors may be ready. Only if [`may_wait`]. `None` comes back at once if
+    /// one of them is of a kind that cannot be waited for.
+    ///
+    /// # Errors
+    /// What epoll says.
+    #[track_caller]
+    pub(crate) fn wait_any(
+        interests: &[Interest],
+        reason: Reason,
+        deadline: Option<Deadline>,
+    ) -> io::Result<Option<Woken>> {
+        hub::hub().wait_any(interests, reason, deadline.map(|deadline| deadline.0))
+    }
+
+    /// Parks. Only if [`may_wait`].
+    #[track_caller]
+    pub(crate) fn park(reason: Reason, deadline: Option<Deadline>) -> Woken {
+        hub::hub().park(reason, deadline.map(|deadline| deadline.0))
+    }
+
+    /// Parks, without regard to kills and time limits. Only if [`may_wait`].
+    #[track_caller]
+    pub(crate) fn park_shielded(reason: Reason, deadline: Option<Deadline>) -> Woken {
+        hub::hub().park_shielded(reason, deadline.map(|deadline| deadline.0))
+    }
+
+    /// What wakes the caller.
+    pub(crate) fn unparker() -> Unparker {
+        hub::hub().unparker()
+    }
+
+    /// Which coroutine the caller is.
+    pub(crate) fn task_id() -> u64 {
+        hub::hub().current().id()
+    }
+
+    /// Lets others run.
+    pub(crate) fn give_way() {
+        hub::hub().yield_now();
+    }
+
+    /// Counts an operation that did not have to wait.
+    pub(crate) fn charge() {
+        hub::hub().charge();
+    }
+
+    /// The bit by which a source remembers the calling thread's hub.
+    pub(crate) fn own_bit() -> u64 {
+        life::hub_bit(hub::hub().remote().index())
+    }
+
+    /// Which hub the calling thread has; 0 for none.
+    pub(crate) fn hub_id() -> u64 {
+        existing().map_or(0, |hub| hub.identity().1)
+    }
+
+    /// What main is told when nothing can ever run again.
+    pub(crate) fn deadlock_report() -> String {
+        hub::hub().deadlock.take()
+    }
+
+    /// Has what is redefined be the C library's own for the calling coroutine, until that is taken back.
+    pub(crate) fn unpatch(by: i32) {
+        // SAFETY: the running task, on its hub's thread.
+        let local = unsafe { hub::hub().current().local() };
+        local.unpatched.set(local.unpatched.get().wrapping_add_signed(by));
+    }
 }
 
 #[cfg(test)]

@@ -234,6 +234,28 @@ impl<W: Copy + PartialEq> Reactor<W> {
     }
 
     /// Returns false for a file that cannot be watched because it is always ready.
+    /// As [`wait`](Self::wait), for a source that cannot be sure that its descriptor still is what it
+    /// registered: somebody may have closed it unseen, and the number may mean something new.
+    #[cfg(feature = "patch")]
+    pub(crate) fn wait_unsure(
+        &mut self,
+        fd: RawFd,
+        id: SourceId,
+        direction: Direction,
+        waiter: W,
+    ) -> io::Result<Enlisted> {
+        if self.entry(fd, id).is_some() {
+            let epoll = self.epoll.as_ref().expect("the reactor was started");
+            if let Err(error) = epoll.modify(fd, INTEREST, tag(fd, id)) {
+                if error.kind() != io::ErrorKind::NotFound {
+                    return Err(error);
+                }
+                self.entries[fd as usize].source = 0;
+            }
+        }
+        self.wait(fd, id, direction, waiter)
+    }
+
     #[cold]
     fn register(&mut self, fd: RawFd, id: SourceId) -> io::Result<bool> {
         if fd < 0 {

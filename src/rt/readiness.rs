@@ -11,6 +11,10 @@ use super::reactor::{Direction, Enlisted, SourceId};
 use super::sys::{self, Epoll};
 use super::task::{Reason, WakeFds, Woken};
 
+/// A side of a descriptor, and who asks.
+#[cfg(feature = "patch")]
+pub(crate) type Interest = (RawFd, SourceId, Direction);
+
 impl Hub {
     /// Whether an operation on the descriptor is worth trying (see `reactor.rs`).
     #[inline(always)]
@@ -59,6 +63,47 @@ impl Hub {
     fn enlist(&self, fd: RawFd, id: SourceId, direction: Direction) -> io::Result<Enlisted> {
         self.prepare_io()?;
         self.reactor.borrow_mut().wait(fd, id, direction, self.current_ref())
+    }
+
+    /// Parks the current task until one of several descriptors may be ready, whatever was known of them. A
+    /// deadline of `None` is for ever; without descriptors it is a sleep. `None` comes back, at once, if one
+    /// of them cannot be waited for.
+    ///
+    /// It must be allowed to switch (`may_wait_here`).
+    ///
+    /// # Errors
+    /// What epoll_create1(2), eventfd(2) or epoll_ctl(2) says; it has not waited then.
+    #[cfg(feature = "patch")]
+    #[track_caller]
+    pub(super) fn wait_any(
+        &self,
+        interests: &[Interest],
+        reason: Reason,
+        deadline: Option<u64>,
+    ) -> io::Result<Option<Woken>> {
+        let current = self.current_ref();
+        let mut outcome = Ok(true);
+        let mut enlisted = 0;
+        if !interests.is_empty() {
+            self.prepare_io()?;
+        }
+        for &(fd, id, direction) in interests {
+            let mut reactor = self.reactor.borrow_mut();
+            match reactor.wait_unsure(fd, id, direction, current) {
+                Ok(Enlisted::Waiting) => enlisted += 1,
+                Ok(Enlisted::AlwaysReady) => outcome = Ok(false),
+                Err(error) => outcome = Err(error),
+            }
+            if !matches!(outcome, Ok(true)) {
+                break;
+            }
+        }
+        let woken = matches!(outcome, Ok(true)).then(|| self.park(reason, deadline));
+        let mut reactor = self.reactor.borrow_mut();
+        for &(fd, _, direction) in &interests[..enlisted] {
+            reactor.cancel(fd, direction, current);
+        }
+        outcome.map(|_| woken)
     }
 
     #[cold]

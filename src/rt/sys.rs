@@ -8,13 +8,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::native;
+
 /// Calls a libc function that reports failure by −1 and `errno`, and turns that into a `Result`.
 ///
 /// `EINTR` is returned like any other error: whether to try again is the caller's decision.
 macro_rules! syscall {
     ($name:ident ( $($arg:expr),* $(,)? )) => {{
         // SAFETY: the caller's SAFETY comment answers for the arguments.
-        let result = unsafe { libc::$name($($arg),*) };
+        let result = unsafe { $crate::rt::native::$name($($arg),*) };
         if result == -1 { Err(::std::io::Error::last_os_error()) } else { Ok(result) }
     }};
 }
@@ -146,14 +148,14 @@ fn wait_once(
             // SAFETY: `events` has room for `room` events, `spec` lives through the call, and a
             // null mask leaves the signal mask alone.
             let found = unsafe {
-                libc::syscall(
+                native::syscall6(
                     libc::SYS_epoll_pwait2,
-                    epoll,
-                    events,
-                    room,
-                    &raw const spec,
-                    std::ptr::null::<libc::sigset_t>(),
-                    8usize,
+                    epoll as usize,
+                    events as usize,
+                    room as usize,
+                    &raw const spec as usize,
+                    0,
+                    8,
                 )
             };
             if found >= 0 {
@@ -225,12 +227,14 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<u64>) 
     let spec = spec.as_ref().map_or(std::ptr::null(), |spec| spec as *const libc::timespec);
     // SAFETY: `word` and `spec` outlive the call; FUTEX_WAIT reads the word atomically.
     unsafe {
-        libc::syscall(
+        native::syscall6(
             libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-            expected,
-            spec,
+            word.as_ptr() as usize,
+            (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize,
+            expected as usize,
+            spec as usize,
+            0,
+            0,
         )
     };
 }
@@ -239,11 +243,14 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<u64>) 
 pub(crate) fn futex_wake(word: &AtomicU32) {
     // SAFETY: FUTEX_WAKE only uses the address.
     unsafe {
-        libc::syscall(
+        native::syscall6(
             libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            word.as_ptr() as usize,
+            (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as usize,
             1,
+            0,
+            0,
+            0,
         )
     };
 }

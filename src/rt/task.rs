@@ -293,6 +293,9 @@ pub(crate) struct Local {
     pub(super) joiner: Cell<Option<TaskRef>>,
     /// While above zero, kills and time limits wait.
     pub(super) shields: Cell<u32>,
+    /// While above zero, what the feature `patch` redefines is the C library's own for it.
+    #[cfg(feature = "patch")]
+    pub(super) unpatched: Cell<u32>,
     /// How often it has been told to unwind by a kill.
     pub(super) kills_delivered: Cell<u32>,
     /// What `local!` keeps for it. Emptied before its end is announced.
@@ -413,6 +416,8 @@ impl Task {
                 key: Cell::new(usize::MAX),
                 joiner: Cell::new(None),
                 shields: Cell::new(0),
+                #[cfg(feature = "patch")]
+                unpatched: Cell::new(0),
                 kills_delivered: Cell::new(0),
                 locals: OnceCell::new(),
             },

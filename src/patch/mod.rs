@@ -1,0 +1,254 @@
+//! Makes unmodified blocking code cooperative (feature `patch`).
+//!
+//! See `docs/patching.md`.
+
+mod close;
+mod dns;
+mod file;
+mod futex;
+mod offload;
+mod policy;
+mod poll;
+mod process;
+mod report;
+mod socket;
+mod sources;
+mod time;
+
+use std::ffi::c_int;
+
+use crate::rt::hooked;
+use crate::rt::real::set_errno;
+use policy::Family;
+
+pub use report::{Object, Report, Symbol};
+
+/// Every function that is redefined, with our address. The table is also what makes a linker keep them.
+static SYMBOLS: &[(&str, Family, Address)] = &[
+    ("recv", policy::SOCKETS, Address(socket::recv as *const ())),
+    ("recvfrom", policy::SOCKETS, Address(socket::recvfrom as *const ())),
+    ("recvmsg", policy::SOCKETS, Address(socket::recvmsg as *const ())),
+    ("recvmmsg", policy::SOCKETS, Address(socket::recvmmsg as *const ())),
+    ("send", policy::SOCKETS, Address(socket::send as *const ())),
+    ("sendto", policy::SOCKETS, Address(socket::sendto as *const ())),
+    ("sendmsg", policy::SOCKETS, Address(socket::sendmsg as *const ())),
+    ("sendmmsg", policy::SOCKETS, Address(socket::sendmmsg as *const ())),
+    ("sendfile", policy::SOCKETS, Address(socket::sendfile as *const ())),
+    ("sendfile64", policy::SOCKETS, Address(socket::sendfile64 as *const ())),
+    ("connect", policy::SOCKETS, Address(socket::connect as *const ())),
+    ("accept", policy::SOCKETS, Address(socket::accept as *const ())),
+    ("accept4", policy::SOCKETS, Address(socket::accept4 as *const ())),
+    ("read", policy::FDS, Address(file::read as *const ())),
+    ("readv", policy::FDS, Address(file::readv as *const ())),
+    ("write", policy::FDS, Address(file::write as *const ())),
+    ("writev", policy::FDS, Address(file::writev as *const ())),
+    ("close", policy::FDS, Address(close::close as *const ())),
+    ("dup2", policy::FDS, Address(close::dup2 as *const ())),
+    ("dup3", policy::FDS, Address(close::dup3 as *const ())),
+    ("close_range", policy::FDS, Address(close::close_range as *const ())),
+    ("poll", policy::POLL, Address(poll::poll as *const ())),
+    ("ppoll", policy::POLL, Address(poll::ppoll as *const ())),
+    ("select", policy::POLL, Address(poll::select as *const ())),
+    ("pselect", policy::POLL, Address(poll::pselect as *const ())),
+    ("epoll_wait", policy::POLL, Address(poll::epoll_wait as *const ())),
+    ("epoll_pwait", policy::POLL, Address(poll::epoll_pwait as *const ())),
+    ("epoll_pwait2", policy::POLL, Address(poll::epoll_pwait2 as *const ())),
+    ("syscall", policy::LOCKS, Address(futex::syscall as *const ())),
+    ("nanosleep", policy::TIME, Address(time::nanosleep as *const ())),
+    ("clock_nanosleep", policy::TIME, Address(time::clock_nanosleep as *const ())),
+    ("usleep", policy::TIME, Address(time::usleep as *const ())),
+    ("sleep", policy::TIME, Address(time::sleep as *const ())),
+    ("getaddrinfo", policy::DNS, Address(dns::getaddrinfo as *const ())),
+    ("getnameinfo", policy::DNS, Address(dns::getnameinfo as *const ())),
+    ("gethostbyname", policy::DNS, Address(dns::gethostbyname as *const ())),
+    ("gethostbyname2", policy::DNS, Address(dns::gethostbyname2 as *const ())),
+    ("gethostbyaddr", policy::DNS, Address(dns::gethostbyaddr as *const ())),
+    ("gethostbyname_r", policy::DNS, Address(dns::gethostbyname_r as *const ())),
+    ("gethostbyname2_r", policy::DNS, Address(dns::gethostbyname2_r as *const ())),
+    ("gethostbyaddr_r", policy::DNS, Address(dns::gethostbyaddr_r as *const ())),
+    ("waitpid", policy::PROCESSES, Address(process::waitpid as *const ())),
+    ("wait4", policy::PROCESSES, Address(process::wait4 as *const ())),
+    ("wait", policy::PROCESSES, Address(process::wait as *const ())),
+    ("waitid", policy::PROCESSES, Address(process::waitid as *const ())),
+    ("pthread_join", policy::PROCESSES, Address(process::pthread_join as *const ())),
+];
+
+/// A function's address, of whatever signature.
+struct Address(*const ());
+
+// SAFETY: an address is plain data.
+unsafe impl Sync for Address {}
+
+/// Reports a failure as the C library does.
+#[cold]
+fn fail(error: c_int) -> isize {
+    set_errno(error);
+    -1
+}
+
+/// Ends an operation that has succeeded: a coroutine whose operations always do lets others run once in a
+/// while. `errno` is as it was.
+#[inline]
+fn settled<T>(errno: c_int, value: T) -> T {
+    hooked::charge();
+    set_errno(errno);
+    value
+}
+
+/// Makes every blocking function cooperative that can be: to be called at the beginning of `main`.
+///
+/// From then on, whatever a coroutine (or a thread's own stack beside coroutines) calls waits in the hub, be it
+/// std, a crate or a C library. Threads without coroutines notice nothing. Calling it again is harmless.
+/// (gevent's `monkey.patch_all`.)
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// greenling::patch::all();
+/// let start = Instant::now();
+/// // std's sleep, in ten coroutines of one thread, at once.
+/// let naps = (0..10).map(|_| greenling::spawn(|| std::thread::sleep(Duration::from_millis(50))));
+/// greenling::join_all(naps);
+/// assert!(start.elapsed() < Duration::from_millis(450));
+/// ```
+pub fn all() {
+    Builder::new().apply();
+}
+
+/// Whether any function is cooperative in this process.
+pub fn is_active() -> bool {
+    policy::active() != 0
+}
+
+/// Says of each function whether it is in force, and which loaded objects do not reach it: a plugin that was
+/// opened with `RTLD_DEEPBIND`, a linker that has dropped or hidden the symbols.
+///
+/// It reads the tables of the loaded objects, so it takes some milliseconds.
+///
+/// # Examples
+/// ```
+/// let report = greenling::patch::report();
+/// assert!(report.symbols.iter().any(|symbol| symbol.name == "recv" && symbol.exported));
+/// println!("{report}");
+/// ```
+pub fn report() -> Report {
+    report::report()
+}
+
+/// Calls `f`, in which the calling coroutine's calls are the C library's own and block the thread.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use greenling::patch;
+///
+/// patch::all();
+/// let other = greenling::spawn(|| panic!("it has run meanwhile"));
+/// patch::unpatched(|| std::thread::sleep(Duration::from_millis(5)));
+/// other.kill();
+/// ```
+pub fn unpatched<T>(f: impl FnOnce() -> T) -> T {
+    /// Takes it back, also when `f` unwinds.
+    struct Guard;
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            hooked::unpatch(-1);
+        }
+    }
+    hooked::unpatch(1);
+    let _guard = Guard;
+    f()
+}
+
+/// Chooses what [`all`] turns on altogether.
+///
+/// # Examples
+/// ```
+/// greenling::patch::Builder::new().processes(false).locks(false).apply();
+/// assert!(greenling::patch::is_active());
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a builder does nothing until it applies"]
+pub struct Builder {
+    families: u32,
+}
+
+impl Builder {
+    /// What [`all`] has: everything but standard input, output and error.
+    pub fn new() -> Builder {
+        let all = [
+            policy::SOCKETS,
+            policy::FDS,
+            policy::POLL,
+            policy::TIME,
+            policy::DNS,
+            policy::LOCKS,
+            policy::PROCESSES,
+        ];
+        Builder { families: all.iter().fold(0, |families, family| families | family.0) }
+    }
+
+    fn set(mut self, family: Family, on: bool) -> Builder {
+        self.families = if on { self.families | family.0 } else { self.families & !family.0 };
+        self
+    }
+
+    /// Sockets: `recv`, `send`, `connect`, `accept` and their relatives; `read` and `write` of sockets.
+    pub fn sockets(self, on: bool) -> Builder {
+        self.set(policy::SOCKETS, on)
+    }
+
+    /// `read` and `write` of pipes, terminals and whatever else can be waited for.
+    pub fn fds(self, on: bool) -> Builder {
+        self.set(policy::FDS, on)
+    }
+
+    /// `poll`, `select` and `epoll_wait`.
+    pub fn poll(self, on: bool) -> Builder {
+        self.set(policy::POLL, on)
+    }
+
+    /// `nanosleep` and its relatives.
+    pub fn time(self, on: bool) -> Builder {
+        self.set(policy::TIME, on)
+    }
+
+    /// `getaddrinfo` and its relatives.
+    pub fn dns(self, on: bool) -> Builder {
+        self.set(policy::DNS, on)
+    }
+
+    /// std's `Mutex`, `RwLock`, `Condvar`, `Once` and `Barrier` (`futex`).
+    pub fn locks(self, on: bool) -> Builder {
+        self.set(policy::LOCKS, on)
+    }
+
+    /// `waitpid` and its relatives, and the joining of threads.
+    pub fn processes(self, on: bool) -> Builder {
+        self.set(policy::PROCESSES, on)
+    }
+
+    /// Standard input, output and error like other descriptors; off unless it is asked for.
+    ///
+    /// std locks its standard streams by thread: while one coroutine waits inside of `println!`, for a pipe
+    /// that is full, another one of the same thread gets into the lock and panics. So only for programs that
+    /// use the three descriptors by other means.
+    pub fn stdio(self, on: bool) -> Builder {
+        self.set(policy::STDIO, on)
+    }
+
+    /// Makes it so, from now on, for the whole process. The last call holds.
+    pub fn apply(self) {
+        std::hint::black_box(SYMBOLS);
+        sources::set_process();
+        futex::prepare_for_forks();
+        policy::activate(self.families);
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder::new()
+    }
+}

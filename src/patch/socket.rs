@@ -1,0 +1,616 @@
+//! Sockets: receive, send, connect, accept.
+//!
+//! Every operation is tried with `MSG_DONTWAIT` first, so that the program's `O_NONBLOCK` stays as it is.
+
+use std::ffi::{c_int, c_uint, c_void};
+
+use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
+
+use super::policy::{SOCKETS, cooperative_on};
+use super::sources::{self, Operation, Waited};
+use super::{fail, offload, settled};
+use crate::rt::real::{self, errno, set_errno};
+use crate::rt::{Direction, hooked};
+
+/// With these the kernel does not wait, or never did.
+const NEVER_WAITS: c_int = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB;
+
+/// Whether a call on `fd` with these flags is to wait as a coroutine does.
+#[inline(always)]
+fn waits(fd: c_int, flags: c_int) -> bool {
+    flags & NEVER_WAITS == 0 && cooperative_on(SOCKETS, fd)
+}
+
+// ---- receiving ------------------------------------------------------------------------------------
+
+/// Receives by `op`, which gets the flags of each try.
+#[track_caller]
+fn receive(fd: c_int, flags: c_int, mut op: impl FnMut(c_int) -> ssize_t) -> ssize_t {
+    let saved = errno();
+    let mut operation = Operation::receive(fd);
+    loop {
+        let count = op(flags | libc::MSG_DONTWAIT);
+        if count >= 0 {
+            return settled(saved, count);
+        }
+        match errno() {
+            libc::EINTR => {}
+            libc::EAGAIN => {
+                if let Err(error) = operation.wait() {
+                    return fail(error);
+                }
+            }
+            _ => return count,
+        }
+    }
+}
+
+/// Receives `len` bytes, for `MSG_WAITALL`: by `op`, which gets how many there are and the flags. What was
+/// received goes before an error.
+#[track_caller]
+fn receive_all(
+    fd: c_int,
+    flags: c_int,
+    len: usize,
+    mut op: impl FnMut(usize, c_int) -> ssize_t,
+) -> ssize_t {
+    if sources::socket_option(fd, libc::SO_TYPE) != Some(libc::SOCK_STREAM) {
+        return receive(fd, flags, |flags| op(0, flags));
+    }
+    let saved = errno();
+    let peek = flags & libc::MSG_PEEK != 0;
+    let mut operation = Operation::receive(fd);
+    let mut done = 0;
+    loop {
+        let count = op(if peek { 0 } else { done }, flags | libc::MSG_DONTWAIT);
+        match count {
+            0 => return settled(saved, done as ssize_t),
+            1.. if peek => done = count as usize,
+            1.. => done += count as usize,
+            _ if errno() == libc::EINTR => continue,
+            _ if errno() != libc::EAGAIN && done == 0 => return count,
+            _ if errno() != libc::EAGAIN => return settled(saved, done as ssize_t),
+            _ => {}
+        }
+        if done >= len {
+            return settled(saved, done as ssize_t);
+        }
+        if count > 0 && !peek {
+            continue;
+        }
+        // What is peeked at stays, so that the end of the stream does not show by an empty result.
+        if peek && done > 0 && sources::is_ready_now(fd, libc::POLLRDHUP) {
+            return settled(saved, done as ssize_t);
+        }
+        if let Err(error) = operation.wait() {
+            return if done > 0 { settled(saved, done as ssize_t) } else { fail(error) };
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn recv(
+    fd: c_int,
+    buf: *mut c_void,
+    len: size_t,
+    flags: c_int,
+) -> ssize_t {
+    if !waits(fd, flags) {
+        // SAFETY: the caller's promise.
+        return unsafe { real::recv(fd, buf, len, flags) };
+    }
+    if flags & libc::MSG_WAITALL != 0 {
+        return receive_all(fd, flags, len, |done, flags| {
+            // SAFETY: `done` is at most `len`; the rest is the caller's promise.
+            unsafe { real::recv(fd, buf.add(done), len - done, flags) }
+        });
+    }
+    // SAFETY: the caller's promise.
+    receive(fd, flags, |flags| unsafe { real::recv(fd, buf, len, flags) })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn recvfrom(
+    fd: c_int,
+    buf: *mut c_void,
+    len: size_t,
+    flags: c_int,
+    addr: *mut sockaddr,
+    addr_len: *mut socklen_t,
+) -> ssize_t {
+    if !waits(fd, flags) {
+        // SAFETY: the caller's promise.
+        return unsafe { real::recvfrom(fd, buf, len, flags, addr, addr_len) };
+    }
+    if flags & libc::MSG_WAITALL != 0 {
+        return receive_all(fd, flags, len, |done, flags| {
+            // SAFETY: `done` is at most `len`; the rest is the caller's promise.
+            unsafe { real::recvfrom(fd, buf.add(done), len - done, flags, addr, addr_len) }
+        });
+    }
+    receive(fd, flags, |flags| {
+        // SAFETY: the caller's promise.
+        unsafe { real::recvfrom(fd, buf, len, flags, addr, addr_len) }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    if !waits(fd, flags) {
+        // SAFETY: the caller's promise.
+        return unsafe { real::recvmsg(fd, msg, flags) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { receive_message(fd, msg, flags) }
+}
+
+/// recvmsg(2) for a caller that may wait.
+///
+/// # Safety
+/// As for recvmsg.
+#[track_caller]
+unsafe fn receive_message(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    if flags & libc::MSG_WAITALL == 0 {
+        // SAFETY: the caller's promise.
+        return receive(fd, flags, |flags| unsafe { real::recvmsg(fd, msg, flags) });
+    }
+    // SAFETY: valid by the caller's promise.
+    let (bufs, len) = unsafe { buffers((*msg).msg_iov, (*msg).msg_iovlen as usize) };
+    receive_all(fd, flags, len, |done, flags| {
+        if done == 0 {
+            // SAFETY: the caller's promise.
+            return unsafe { real::recvmsg(fd, msg, flags) };
+        }
+        let mut rest = after(bufs, done);
+        // SAFETY: all zeros is a message without address and control data.
+        let mut more: msghdr = unsafe { std::mem::zeroed() };
+        more.msg_iov = rest.as_mut_ptr();
+        more.msg_iovlen = rest.len() as _;
+        // SAFETY: the buffers are parts of the caller's.
+        unsafe { real::recvmsg(fd, &mut more, flags) }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn recvmmsg(
+    fd: c_int,
+    msgs: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut timespec,
+) -> c_int {
+    if !waits(fd, flags) || count == 0 {
+        // SAFETY: the caller's promise.
+        return unsafe { real::recvmmsg(fd, msgs, count, flags, timeout) };
+    }
+    let saved = errno();
+    // SAFETY: null or valid by the caller's promise.
+    let deadline = match unsafe { timeout.as_ref() } {
+        Some(time) => match super::time::deadline(time) {
+            Ok(deadline) => deadline,
+            Err(error) => return fail(error) as c_int,
+        },
+        None => None,
+    };
+    let one_is_enough = flags & libc::MSG_WAITFORONE != 0;
+    let plain = flags & !libc::MSG_WAITFORONE;
+    let mut done: c_uint = 0;
+    while done < count {
+        // SAFETY: below `count`, so the caller's.
+        let message = unsafe { &mut *msgs.add(done as usize) };
+        let got = if done > 0 && one_is_enough {
+            // SAFETY: the caller's promise.
+            unsafe { real::recvmsg(fd, &mut message.msg_hdr, plain | libc::MSG_DONTWAIT) }
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { receive_message(fd, &mut message.msg_hdr, plain) }
+        };
+        if got < 0 {
+            return if done > 0 { settled(saved, done as c_int) } else { -1 };
+        }
+        message.msg_len = got as c_uint;
+        done += 1;
+        // As the kernel has it: the time limit is looked at after each message.
+        if deadline.is_some_and(|deadline| deadline.is_past()) {
+            break;
+        }
+    }
+    settled(saved, done as c_int)
+}
+
+// ---- sending --------------------------------------------------------------------------------------
+
+/// Sends `len` bytes by `op`, which gets how many are gone and the flags of each try. A blocking send sends
+/// everything; what was sent goes before an error.
+#[track_caller]
+pub(super) fn send_all(
+    fd: c_int,
+    flags: c_int,
+    len: usize,
+    op: impl Fn(usize, c_int) -> ssize_t,
+) -> ssize_t {
+    let saved = errno();
+    let mut operation = Operation::send(fd);
+    let mut done = 0;
+    loop {
+        // The signal of a broken pipe is for a call that sends nothing.
+        let quiet = if done > 0 { libc::MSG_NOSIGNAL } else { 0 };
+        let count = op(done, flags | quiet | libc::MSG_DONTWAIT);
+        if count >= 0 {
+            done += count as usize;
+            if done >= len || count == 0 {
+                return settled(saved, done as ssize_t);
+            }
+            continue;
+        }
+        let error = match errno() {
+            libc::EINTR => continue,
+            libc::EAGAIN if operation.may_block() && is_peer_full(fd) => {
+                // SAFETY: the call is fit for any thread, and its memory is waited for.
+                return unsafe { offload::call_borrowing(|| op(done, flags)) };
+            }
+            libc::EAGAIN => match operation.wait() {
+                Ok(_) => continue,
+                Err(error) => error,
+            },
+            error => error,
+        };
+        return if done > 0 { settled(saved, done as ssize_t) } else { fail(error) };
+    }
+}
+
+/// Whether what has to be waited for is not the socket itself, but room at whom a Unix datagram is for: no
+/// event tells of that.
+fn is_peer_full(fd: c_int) -> bool {
+    sources::socket_option(fd, libc::SO_DOMAIN) == Some(libc::AF_UNIX)
+        && sources::socket_option(fd, libc::SO_TYPE) == Some(libc::SOCK_DGRAM)
+        && sources::is_ready_now(fd, libc::POLLOUT)
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn send(
+    fd: c_int,
+    buf: *const c_void,
+    len: size_t,
+    flags: c_int,
+) -> ssize_t {
+    if !waits(fd, flags) {
+        // SAFETY: the caller's promise.
+        return unsafe { real::send(fd, buf, len, flags) };
+    }
+    send_all(fd, flags, len, |done, flags| {
+        // SAFETY: `done` is at most `len`; the rest is the caller's promise.
+        unsafe { real::send(fd, buf.add(done), len - done, flags) }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn sendto(
+    fd: c_int,
+    buf: *const c_void,
+    len: size_t,
+    flags: c_int,
+    addr: *const sockaddr,
+    addr_len: socklen_t,
+) -> ssize_t {
+    if !waits(fd, flags) {
+        // SAFETY: the caller's promise.
+        return unsafe { real::sendto(fd, buf, len, flags, addr, addr_len) };
+    }
+    send_all(fd, flags, len, |done, flags| {
+        // SAFETY: `done` is at most `len`; the rest is the caller's promise.
+        unsafe { real::sendto(fd, buf.add(done), len - done, flags, addr, addr_len) }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
+    if !waits(fd, flags) {
+        // SAFETY: the caller's promise.
+        return unsafe { real::sendmsg(fd, msg, flags) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { send_message(fd, msg, flags) }
+}
+
+/// sendmsg(2) for a caller that may wait.
+///
+/// # Safety
+/// As for sendmsg.
+#[track_caller]
+unsafe fn send_message(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: valid by the caller's promise.
+    let (bufs, len) = unsafe { buffers((*msg).msg_iov, (*msg).msg_iovlen as usize) };
+    send_all(fd, flags, len, |done, flags| {
+        if done == 0 {
+            // SAFETY: the caller's promise.
+            return unsafe { real::sendmsg(fd, msg, flags) };
+        }
+        let mut rest = after(bufs, done);
+        // SAFETY: a copy of a plain structure. What came with the first byte is gone with it.
+        let mut more = unsafe { *msg };
+        more.msg_iov = rest.as_mut_ptr();
+        more.msg_iovlen = rest.len() as _;
+        more.msg_control = std::ptr::null_mut();
+        more.msg_controllen = 0;
+        // SAFETY: the buffers are parts of the caller's.
+        unsafe { real::sendmsg(fd, &more, flags) }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn sendmmsg(
+    fd: c_int,
+    msgs: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+) -> c_int {
+    if !waits(fd, flags) || count == 0 {
+        // SAFETY: the caller's promise.
+        return unsafe { real::sendmmsg(fd, msgs, count, flags) };
+    }
+    let saved = errno();
+    let mut done = 0;
+    while done < count {
+        // SAFETY: below `count`, so the caller's.
+        let message = unsafe { &mut *msgs.add(done as usize) };
+        // SAFETY: the caller's promise.
+        let sent = unsafe { send_message(fd, &message.msg_hdr, flags) };
+        if sent < 0 {
+            return if done > 0 { settled(saved, done as c_int) } else { -1 };
+        }
+        message.msg_len = sent as c_uint;
+        done += 1;
+    }
+    settled(saved, done as c_int)
+}
+
+// ---- sendfile -------------------------------------------------------------------------------------
+
+/// How much of a file is on its way at a time.
+const PIECE: usize = 128 * 1024;
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn sendfile(
+    out: c_int,
+    from: c_int,
+    offset: *mut off_t,
+    count: size_t,
+) -> ssize_t {
+    let is_socket = || sources::kind(out) == libc::S_IFSOCK && sources::kind(from) == libc::S_IFREG;
+    if !cooperative_on(SOCKETS, out) || !is_socket() || sources::is_nonblocking(out) {
+        // SAFETY: the caller's promise.
+        return unsafe { real::sendfile(out, from, offset, count) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { send_file(out, from, offset, count) }
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn sendfile64(
+    out: c_int,
+    from: c_int,
+    offset: *mut off_t,
+    count: size_t,
+) -> ssize_t {
+    // SAFETY: off_t is 64 bits wide on all platforms that the crate supports.
+    unsafe { sendfile(out, from, offset, count) }
+}
+
+/// sendfile(2) has no `MSG_DONTWAIT`, so the bytes take the way through a buffer.
+///
+/// # Safety
+/// As for sendfile.
+unsafe fn send_file(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
+    let saved = errno();
+    // SAFETY: null or valid by the caller's promise.
+    let start = match unsafe { offset.as_ref() } {
+        Some(offset) => *offset,
+        // SAFETY: no pointers.
+        None => unsafe { libc::lseek(from, 0, libc::SEEK_CUR) },
+    };
+    if start < 0 {
+        return fail(if offset.is_null() { errno() } else { libc::EINVAL });
+    }
+    let mut buf = Vec::with_capacity(count.min(PIECE));
+    let mut done = 0;
+    let mut error = 0;
+    while done < count {
+        let want = (count - done).min(PIECE);
+        // SAFETY: the buffer has room for so many bytes.
+        let got = unsafe { libc::pread(from, buf.as_mut_ptr(), want, start + done as off_t) };
+        if got <= 0 {
+            error = if got < 0 { errno() } else { 0 };
+            break;
+        }
+        let piece: *const c_void = buf.as_ptr().cast();
+        let sent = send_all(out, 0, got as usize, |gone, flags| {
+            // SAFETY: the kernel has written `got` bytes, and `gone` is at most that.
+            unsafe { real::send(out, piece.byte_add(gone), got as usize - gone, flags) }
+        });
+        if sent < 0 {
+            error = errno();
+            break;
+        }
+        done += sent as usize;
+        if sent < got {
+            break;
+        }
+    }
+    let end = start + done as off_t;
+    // SAFETY: null or valid by the caller's promise.
+    match unsafe { offset.as_mut() } {
+        Some(offset) => *offset = end,
+        None => {
+            // SAFETY: no pointers. It was possible before.
+            unsafe { libc::lseek(from, end, libc::SEEK_SET) };
+        }
+    }
+    if done == 0 && error != 0 { fail(error) } else { settled(saved, done as ssize_t) }
+}
+
+// ---- connect and accept ---------------------------------------------------------------------------
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+    if !cooperative_on(SOCKETS, fd) {
+        // SAFETY: the caller's promise.
+        return unsafe { real::connect(fd, addr, len) };
+    }
+    let saved = errno();
+    // SAFETY: no pointers.
+    let flags = unsafe { real::fcntl(fd, libc::F_GETFL, 0) };
+    if flags == -1 || flags & libc::O_NONBLOCK != 0 {
+        // SAFETY: the caller's promise.
+        return unsafe { real::connect(fd, addr, len) };
+    }
+    let mut operation = Operation::send(fd);
+    loop {
+        // connect has no flags: the socket is non-blocking for this one call, in which nobody else runs.
+        // SAFETY: no pointers; the flags are put back at once.
+        let result = unsafe {
+            real::fcntl(fd, libc::F_SETFL, (flags | libc::O_NONBLOCK) as usize);
+            let result = real::connect(fd, addr, len);
+            let error = errno();
+            real::fcntl(fd, libc::F_SETFL, flags as usize);
+            set_errno(error);
+            result
+        };
+        if result == 0 {
+            return settled(saved, 0);
+        }
+        match errno() {
+            libc::EINPROGRESS | libc::EALREADY => return await_connection(operation, saved),
+            libc::EINTR => {}
+            // A Unix listener whose queue is full; no event tells when it has room.
+            libc::EAGAIN if is_unix(fd) => {
+                // SAFETY: the address is waited for.
+                let result = unsafe { offload::call_borrowing(|| real::connect(fd, addr, len)) };
+                return if result == 0 { settled(saved, 0) } else { result };
+            }
+            libc::EAGAIN => {
+                if let Err(error) = operation.wait() {
+                    return fail(error) as c_int;
+                }
+            }
+            _ => return result,
+        }
+    }
+}
+
+fn is_unix(fd: c_int) -> bool {
+    sources::socket_option(fd, libc::SO_DOMAIN) == Some(libc::AF_UNIX)
+}
+
+#[track_caller]
+fn await_connection(mut operation: Operation, saved: c_int) -> c_int {
+    let fd = operation.fd();
+    loop {
+        match operation.wait() {
+            // What the kernel says when SO_SNDTIMEO is over: it goes on connecting.
+            Err(libc::EAGAIN) => return fail(libc::EINPROGRESS) as c_int,
+            Err(error) => return fail(error) as c_int,
+            Ok(Waited::TimedOut | Waited::Always | Waited::Ready) => {}
+        }
+        if sources::is_ready_now(fd, libc::POLLOUT) {
+            break;
+        }
+    }
+    match sources::socket_option(fd, libc::SO_ERROR) {
+        Some(0) => settled(saved, 0),
+        Some(error) => fail(error) as c_int,
+        None => -1,
+    }
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn accept(
+    fd: c_int,
+    addr: *mut sockaddr,
+    len: *mut socklen_t,
+) -> c_int {
+    if !cooperative_on(SOCKETS, fd) {
+        // SAFETY: the caller's promise.
+        return unsafe { real::accept(fd, addr, len) };
+    }
+    // SAFETY: the caller's promise.
+    accept_by(fd, || unsafe { real::accept(fd, addr, len) })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn accept4(
+    fd: c_int,
+    addr: *mut sockaddr,
+    len: *mut socklen_t,
+    flags: c_int,
+) -> c_int {
+    if !cooperative_on(SOCKETS, fd) {
+        // SAFETY: the caller's promise.
+        return unsafe { real::accept4(fd, addr, len, flags) };
+    }
+    // SAFETY: the caller's promise.
+    accept_by(fd, || unsafe { real::accept4(fd, addr, len, flags) })
+}
+
+/// Locks for those who find a listener ready and accept: another of the process's hubs must not come in
+/// between and leave this one blocked. By the listener's inode, since descriptors may be duplicated.
+static ACCEPTING: [hooked::Lock<()>; 16] = [const { hooked::Lock::new(()) }; 16];
+
+/// accept(2) has no flag for it, so it is called only when there is somebody to accept.
+#[track_caller]
+fn accept_by(fd: c_int, mut accept: impl FnMut() -> c_int) -> c_int {
+    let saved = errno();
+    let mut operation = Operation::new(fd, Direction::Read, Some(libc::SO_RCVTIMEO));
+    let lock = &ACCEPTING[sources::inode(fd) as usize % ACCEPTING.len()];
+    loop {
+        {
+            let _accepting = lock.lock();
+            // A listener that is none, or non-blocking, is the call's own business.
+            if sources::is_ready_now(fd, libc::POLLIN) || !operation.may_block() {
+                let accepted = accept();
+                if accepted >= 0 {
+                    drop(_accepting);
+                    return settled(saved, accepted);
+                }
+                if errno() != libc::EINTR {
+                    return accepted;
+                }
+                continue;
+            }
+        }
+        if let Err(error) = operation.wait() {
+            return fail(error) as c_int;
+        }
+    }
+}
+
+// ---- buffers --------------------------------------------------------------------------------------
+
+/// An array of buffers and the sum of their lengths.
+///
+/// # Safety
+/// As for readv(2). The array must live as long as the result is used.
+pub(super) unsafe fn buffers<'a>(iov: *const iovec, count: usize) -> (&'a [iovec], usize) {
+    if count == 0 || iov.is_null() {
+        return (&[], 0);
+    }
+    // SAFETY: the caller's promise.
+    let bufs = unsafe { std::slice::from_raw_parts(iov, count) };
+    (bufs, bufs.iter().fold(0, |sum: usize, buf| sum.saturating_add(buf.iov_len)))
+}
+
+/// What is left of the buffers after so many bytes.
+pub(super) fn after(bufs: &[iovec], mut done: usize) -> Vec<iovec> {
+    let mut rest = Vec::with_capacity(bufs.len());
+    for buf in bufs {
+        let skip = done.min(buf.iov_len);
+        done -= skip;
+        if skip < buf.iov_len {
+            rest.push(iovec {
+                iov_base: buf.iov_base.wrapping_byte_add(skip),
+                iov_len: buf.iov_len - skip,
+            });
+        }
+    }
+    rest
+}
