@@ -61,7 +61,7 @@ fn run(mut options: Options) -> io::Result<ExitCode> {
     options.check().map_err(io::Error::other)?;
     let workers = if options.threads { Workers::Threads } else { Workers::Coroutines };
     // Before anything else: from here on, blocking calls let other coroutines run.
-    workers.prepare()?;
+    workers.prepare();
     if options.demo {
         prepare_demo(&mut options, workers)?;
     }

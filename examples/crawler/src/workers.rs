@@ -16,11 +16,10 @@ pub(crate) enum Workers {
 
 impl Workers {
     /// To be called first in `main`.
-    pub(crate) fn prepare(self) -> io::Result<()> {
+    pub(crate) fn prepare(self) {
         if self == Workers::Coroutines {
-            // PATCH
+            greenling::patch::all();
         }
-        Ok(())
     }
 
     /// Runs `work` in `count` workers, and returns when all have ended.
