@@ -155,7 +155,8 @@ impl Crawl {
                 page.detail = Some("too many redirects in a row".to_owned());
                 return Vec::new();
             }
-            return self.jobs([target].into_iter(), job.depth, job.from.clone())
+            return self
+                .jobs([target].into_iter(), job.depth, job.from.clone())
                 .into_iter()
                 .map(|next| Job { redirects: job.redirects + 1, ..next })
                 .collect();
@@ -187,7 +188,11 @@ impl Crawl {
     }
 
     /// What would have been found in pages that an earlier run has written out.
-    pub(crate) fn replay(scope: &Scope, options: &Options, pages: Vec<Page>) -> Vec<(Job, Vec<Job>)> {
+    pub(crate) fn replay(
+        scope: &Scope,
+        options: &Options,
+        pages: Vec<Page>,
+    ) -> Vec<(Job, Vec<Job>)> {
         pages
             .into_iter()
             .filter_map(|page| {

@@ -82,7 +82,13 @@ impl Site {
             match self.reply(target) {
                 Reply::Page(html) => {
                     let packed = number % 3 == 0;
-                    stream.write_all(&page(200, "OK", "text/html; charset=utf-8", html.as_bytes(), packed))?;
+                    stream.write_all(&page(
+                        200,
+                        "OK",
+                        "text/html; charset=utf-8",
+                        html.as_bytes(),
+                        packed,
+                    ))?;
                 }
                 Reply::Status(status, reason, headers) => {
                     let html = format!("<title>{reason}</title>{reason}");
@@ -209,8 +215,23 @@ fn home() -> String {
          <a href=http://example.invalid/>elsewhere</a> <a href='mailto:nobody@example.invalid'>mail</a>",
     );
     for target in [
-        "page/1", "missing", "error", "flaky", "moved", "loop/a", "chain/0", "calendar?month=1", "circle/", "hang",
-        "reset", "malformed", "bomb", "big", "charset", "private/secret", "image.png",
+        "page/1",
+        "missing",
+        "error",
+        "flaky",
+        "moved",
+        "loop/a",
+        "chain/0",
+        "calendar?month=1",
+        "circle/",
+        "hang",
+        "reset",
+        "malformed",
+        "bomb",
+        "big",
+        "charset",
+        "private/secret",
+        "image.png",
     ] {
         html.push_str(&format!("<li><a href='/{target}'>{target}</a>"));
     }
@@ -219,7 +240,9 @@ fn home() -> String {
 
 /// A tree of pages, three children each, with links back up and across.
 fn numbered(number: usize, pages: usize) -> String {
-    let mut html = format!("<!doctype html><title>Page {number}</title><a href='/'>home</a> <a href=1>first</a>");
+    let mut html = format!(
+        "<!doctype html><title>Page {number}</title><a href='/'>home</a> <a href=1>first</a>"
+    );
     for child in (3 * number - 1..=3 * number + 1).filter(|child| *child <= pages) {
         html.push_str(&format!("<p><a href='{child}#top'>page {child}</a>"));
     }

@@ -107,8 +107,7 @@ impl Fetcher {
         };
         let content_type = header("content-type").unwrap_or_default();
         let mut parts = content_type.split(';').map(str::trim);
-        let media_type =
-            parts.next().filter(|name| !name.is_empty()).map(str::to_ascii_lowercase);
+        let media_type = parts.next().filter(|name| !name.is_empty()).map(str::to_ascii_lowercase);
         let charset = parts.find_map(|part| {
             let (name, value) = part.split_once('=')?;
             name.eq_ignore_ascii_case("charset").then(|| value.trim_matches('"').to_owned())
@@ -117,14 +116,16 @@ impl Fetcher {
             status: response.status().as_u16(),
             charset,
             location: header("location"),
-            retry_after: header("retry-after").and_then(|s| s.parse().ok().map(Duration::from_secs)),
+            retry_after: header("retry-after")
+                .and_then(|s| s.parse().ok().map(Duration::from_secs)),
             body: Vec::new(),
             too_large: false,
             media_type,
         };
         if wanted(answer.media_type.as_deref()) {
             // The client's own limit would be an error; and this one counts what is unpacked.
-            let mut body = response.body_mut().with_config().limit(u64::MAX).reader().take(limit + 1);
+            let mut body =
+                response.body_mut().with_config().limit(u64::MAX).reader().take(limit + 1);
             body.read_to_end(&mut answer.body).map_err(|error| io_failure(&error))?;
             if answer.body.len() as u64 > limit {
                 answer.body.truncate(limit as usize);
@@ -234,14 +235,18 @@ impl Names {
         let entry = {
             let mut known = self.known.lock().unwrap();
             let entry = known.entry(host.to_owned()).or_default();
-            if entry.get().is_some_and(|looked| looked.up.is_err() && looked.at.elapsed() > FORGIVEN) {
+            if entry
+                .get()
+                .is_some_and(|looked| looked.up.is_err() && looked.at.elapsed() > FORGIVEN)
+            {
                 *entry = Arc::default();
             }
             entry.clone()
         };
         // Whoever wants the same host meanwhile waits for the first.
         let looked = entry.get_or_init(|| {
-            let up = host.to_socket_addrs().map(Iterator::collect).map_err(|error| error.to_string());
+            let up =
+                host.to_socket_addrs().map(Iterator::collect).map_err(|error| error.to_string());
             Looked { up, at: Instant::now() }
         });
         looked.up.clone()
@@ -249,9 +254,15 @@ impl Names {
 }
 
 impl Resolver for Names {
-    fn resolve(&self, uri: &Uri, config: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
         let host = uri.host().ok_or_else(|| Error::BadUri(uri.to_string()))?;
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let port =
+            uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         let found = self
             .look_up(&format!("{host}:{port}"))
             .map_err(|error| Error::Io(io::Error::other(error)))?;

@@ -39,7 +39,8 @@ impl Graph {
             broken: page.is_broken(),
             redirect: page.redirect.is_some(),
         });
-        self.edges.extend(page.links.iter().chain(&page.redirect).map(|link| (place, link.clone())));
+        self.edges
+            .extend(page.links.iter().chain(&page.redirect).map(|link| (place, link.clone())));
     }
 
     /// The links between pages of the crawl.
@@ -58,8 +59,10 @@ impl Graph {
     }
 
     fn dot(&self) -> String {
-        let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-        let mut text = String::from("digraph crawl {\n  rankdir=LR;\n  node [shape=box, fontsize=10];\n");
+        let quoted =
+            |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        let mut text =
+            String::from("digraph crawl {\n  rankdir=LR;\n  node [shape=box, fontsize=10];\n");
         for node in &self.nodes {
             let style = match node {
                 Node { broken: true, .. } => " [color=red, fontcolor=red]",

@@ -74,7 +74,8 @@ pub(crate) fn read(text: &str, address: &Url, assets: bool) -> Contents {
                 in_title = &**tag.name == b"title" && contents.title.is_none() && title.is_none();
                 match &**tag.name {
                     b"base" if !has_base => {
-                        let target = attribute(&tag, "href").and_then(|href| address.join(&href).ok());
+                        let target =
+                            attribute(&tag, "href").and_then(|href| address.join(&href).ok());
                         if let Some(target) = target {
                             (base, has_base) = (target, true);
                         }
@@ -182,13 +183,17 @@ mod tests {
         let address = Url::parse("http://example.com/").unwrap();
         assert!(read("<meta name=ROBOTS content='noindex, NoFollow'>", &address, false).nofollow);
         assert!(!read("<meta name=robots content=index>", &address, false).nofollow);
-        assert_eq!(links("<meta http-equiv=refresh content='0; URL=next'>"), ["http://example.com/dir/next"]);
+        assert_eq!(
+            links("<meta http-equiv=refresh content='0; URL=next'>"),
+            ["http://example.com/dir/next"]
+        );
     }
 
     #[test]
     fn titles_are_one_line() {
         let address = Url::parse("http://example.com/").unwrap();
-        let page = read("<svg></svg><title>\n A &amp;\n B </title><title>no</title>", &address, false);
+        let page =
+            read("<svg></svg><title>\n A &amp;\n B </title><title>no</title>", &address, false);
         assert_eq!(page.title.as_deref(), Some("A & B"));
     }
 
@@ -197,7 +202,10 @@ mod tests {
         assert_eq!(decode(b"caf\xc3\xa9", None), "café");
         assert_eq!(decode(b"caf\xe9", None), "café");
         assert_eq!(decode(b"caf\xe9", Some("iso-8859-1")), "café");
-        assert_eq!(decode(b"<meta charset=windows-1251>\xcf", None), "<meta charset=windows-1251>П");
+        assert_eq!(
+            decode(b"<meta charset=windows-1251>\xcf", None),
+            "<meta charset=windows-1251>П"
+        );
         let old = b"<meta http-equiv=Content-Type content='text/html; charset=iso-8859-2'>\xb1";
         assert!(decode(old, None).ends_with('ą'));
         assert_eq!(decode(b"\xef\xbb\xbfx", Some("iso-8859-1")), "x", "the mark wins");

@@ -103,7 +103,11 @@ fn begin(options: Options) -> io::Result<Crawl> {
         fetcher: Fetcher::new(&options).map_err(io::Error::other)?,
         robots: Robots::default(),
         stats: Stats::new(),
-        output: options.output.as_deref().map(|path| Output::open(path, options.resume)).transpose()?,
+        output: options
+            .output
+            .as_deref()
+            .map(|path| Output::open(path, options.resume))
+            .transpose()?,
         graph: options.graph.is_some().then(Mutex::default),
         stopping: AtomicBool::new(false),
         failed: Mutex::default(),
@@ -139,7 +143,9 @@ fn open_frontier(
         let names = seeds.iter().map(Url::to_string).collect();
         return Ok((Box::new(Memory::create(limits, state, names)?), seeds));
     }
-    let parse = |names: &[String]| -> Vec<Url> { names.iter().filter_map(|n| Url::parse(n).ok()).collect() };
+    let parse = |names: &[String]| -> Vec<Url> {
+        names.iter().filter_map(|n| Url::parse(n).ok()).collect()
+    };
     let output = options.output.as_deref();
     let opened = Memory::resume(limits, &options.state, output, |names, pages| {
         Crawl::replay(&Scope::new(options, &parse(names)), options, pages)
@@ -186,7 +192,10 @@ fn end(crawl: &Crawl) -> io::Result<ExitCode> {
     if let (Some(graph), Some(path)) = (&crawl.graph, &crawl.options.graph) {
         let left_out = graph.lock().unwrap().write(path)?;
         if left_out > 0 {
-            eprintln!("{}: {left_out} pages had no room in the drawing; a .dot has all", path.display());
+            eprintln!(
+                "{}: {left_out} pages had no room in the drawing; a .dot has all",
+                path.display()
+            );
         }
     }
     let failed = crawl.failed.lock().unwrap().take();

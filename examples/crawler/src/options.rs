@@ -43,8 +43,12 @@ pub(crate) struct Options {
     pub(crate) max_queries: u32,
 
     /// Read the bodies of these media types, by beginning
-    #[arg(long, value_name = "TYPE,…", value_delimiter = ',',
-          default_value = "text/html,application/xhtml+xml")]
+    #[arg(
+        long,
+        value_name = "TYPE,…",
+        value_delimiter = ',',
+        default_value = "text/html,application/xhtml+xml"
+    )]
     pub(crate) types: Vec<String>,
 
     /// Look at images, scripts and style sheets, too, to find broken ones
@@ -172,7 +176,9 @@ impl Options {
             }
         }
         match &self.graph {
-            Some(path) if !matches!(path.extension().and_then(|e| e.to_str()), Some("dot" | "svg")) => {
+            Some(path)
+                if !matches!(path.extension().and_then(|e| e.to_str()), Some("dot" | "svg")) =>
+            {
                 Err(format!("{}: a graph is a .dot or an .svg file", path.display()))
             }
             _ => Ok(()),

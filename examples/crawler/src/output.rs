@@ -62,7 +62,12 @@ fn cut_off_torn_line(file: &mut File) -> io::Result<()> {
 
 /// The pages of a file, as far as they can be read.
 pub(crate) fn pages(path: &Path) -> io::Result<impl Iterator<Item = Page>> {
-    let lines = BufReader::new(File::open(path)?).lines();
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        // A pipe or a device gives back nothing of what was written to it, and may never end.
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let lines = BufReader::new(file).lines();
     Ok(lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok()))
 }
 

@@ -103,11 +103,8 @@ fn line(crawl: &Crawl, rate: &mut Rate, with_pages: bool) -> String {
     let counts = crawl.frontier.counts();
     let counted = crawl.stats.get().clone();
     let pages = if with_pages { format!("{} pages, ", counted.pages) } else { String::new() };
-    let slow: Vec<_> = counted
-        .slowest_hosts(2)
-        .into_iter()
-        .map(|(host, ms)| format!("{host} {ms} ms"))
-        .collect();
+    let slow: Vec<_> =
+        counted.slowest_hosts(2).into_iter().map(|(host, ms)| format!("{host} {ms} ms")).collect();
     format!(
         "{pages}{} queued, {} under way, {:.0}/s, {}, {} broken; slowest: {}",
         counts.queued,

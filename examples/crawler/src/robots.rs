@@ -91,9 +91,9 @@ fn ask(url: &Url, fetcher: &Fetcher, agent: &str) -> Rules {
             let name = agent.split(['/', ' ']).next().unwrap_or(agent);
             let Ok(robot) = Robot::new(name, &answer.body) else { return Rules::free() };
             let delay = robot.delay.filter(|s| *s >= 0.0 && s.is_finite());
-            let sitemaps =
-                robot.sitemaps.iter().filter_map(|map| address.join(map).ok()).collect();
-            Rules { delay: delay.map(Duration::from_secs_f32), sitemaps, ..Rules::free() }.with(robot)
+            let sitemaps = robot.sitemaps.iter().filter_map(|map| address.join(map).ok()).collect();
+            Rules { delay: delay.map(Duration::from_secs_f32), sitemaps, ..Rules::free() }
+                .with(robot)
         }
         500.. => Rules { unreachable: Some(format!("status {}", answer.status)), ..Rules::free() },
         _ => Rules::free(),
@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn site_maps_are_read() {
-        let map = b"<?xml version='1.0'?><urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'>\
+        let map =
+            b"<?xml version='1.0'?><urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'>\
             <url><loc> http://e.com/a?x=1&amp;y=2 </loc><lastmod>2026</lastmod></url>\
             <url><loc><![CDATA[http://e.com/b]]></loc></url></urlset>";
         let expected = ["http://e.com/a?x=1&y=2", "http://e.com/b"].map(str::to_owned).to_vec();

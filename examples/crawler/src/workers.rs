@@ -52,9 +52,7 @@ impl Workers {
             Workers::Coroutines => {
                 greenling::thread::Builder::new().stack_size(STACK).spawn(work).map(drop)
             }
-            Workers::Threads => {
-                std::thread::Builder::new().stack_size(STACK).spawn(work).map(drop)
-            }
+            Workers::Threads => std::thread::Builder::new().stack_size(STACK).spawn(work).map(drop),
         }
     }
 }

@@ -8,7 +8,10 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Folder, Site, answer, crawler, finish, html, not_found, pages, run, signal, succeeded, tree_page};
+use common::{
+    Folder, Site, answer, crawler, finish, html, not_found, pages, run, signal, succeeded,
+    tree_page,
+};
 
 /// Both kinds of workers run the same code and must do the same.
 const KINDS: [&[&str]; 2] = [&[], &["--threads"]];
@@ -35,12 +38,17 @@ fn the_demonstration_finds_all_that_is_wrong() {
         }
         assert_eq!(pages["/missing"]["status"], 404);
         assert_eq!(pages["/error"]["status"], 500);
-        assert_eq!((&pages["/flaky"]["status"], &pages["/flaky"]["attempts"]), (&200.into(), &2.into()));
+        assert_eq!(
+            (&pages["/flaky"]["status"], &pages["/flaky"]["attempts"]),
+            (&200.into(), &2.into())
+        );
         assert_eq!(pages["/charset"]["title"], "caf\u{fffd}");
         assert_eq!(pages["/image.png"]["bytes"], 0, "not asked for");
         assert_eq!(pages["/private/secret"]["skipped"], "robots.txt");
         assert!(pages.contains_key("/only-in-the-site-map") && pages.contains_key("/loop/b"));
-        assert!(pages.contains_key("/calendar?month=30") && !pages.contains_key("/calendar?month=40"));
+        assert!(
+            pages.contains_key("/calendar?month=30") && !pages.contains_key("/calendar?month=40")
+        );
         assert!(!pages.keys().any(|path| path.contains("circle/circle/circle/circle")));
         assert!(text.contains("on http://127.0.0.1") && text.contains("and on 4 other pages"));
         assert!(std::fs::read_to_string(folder.0.join("out.svg")).unwrap().ends_with("</svg>\n"));
@@ -66,7 +74,8 @@ fn after_ctrl_c_nothing_is_lost_or_fetched_twice() {
             let site = slow_tree();
             let folder = Folder::new("resume");
             let args =
-                [&["--concurrency", "8", "--output", "out.jsonl", "--graph", "out.dot"], kind].concat();
+                [&["--concurrency", "8", "--output", "out.jsonl", "--graph", "out.dot"], kind]
+                    .concat();
             let child = crawler(&folder, &[&[&*site.url], &*args].concat()).spawn().unwrap();
             while site.requests() < 60 {
                 thread::sleep(Duration::from_millis(2));
@@ -82,7 +91,11 @@ fn after_ctrl_c_nothing_is_lost_or_fetched_twice() {
             assert_eq!(pages(&folder.0.join("out.jsonl")).len(), 400);
             assert!(site.hits().iter().all(|(path, n)| *n == 1 || path == "/robots.txt"));
             let graph = std::fs::read_to_string(folder.0.join("out.dot")).unwrap();
-            assert_eq!(graph.matches(" -> ").count(), 400 + 399, "each page links up, and has a parent");
+            assert_eq!(
+                graph.matches(" -> ").count(),
+                400 + 399,
+                "each page links up, and has a parent"
+            );
         }
     }
 }
@@ -123,7 +136,8 @@ fn a_full_disk_ends_the_crawl_and_loses_nothing() {
 
 #[test]
 fn hosts_are_treated_as_they_ask() {
-    let site = Site::serve(|target| match target {
+    let site = Site::serve(|target| {
+        match target {
         "/robots.txt" => answer(
             "200 OK",
             "Content-Type: text/plain\r\n",
@@ -132,6 +146,7 @@ fn hosts_are_treated_as_they_ask() {
         "/" => html("<a href=a><a href=b><a href=no/x><a href=c><a rel=nofollow href=d>"),
         "/c" => html("<meta name=robots content=nofollow><a href=e>"),
         _ => html(""),
+    }
     });
     let folder = Folder::new("robots");
     let start = Instant::now();
@@ -175,13 +190,19 @@ fn other_hosts_are_left_alone_unless_named() {
 fn limits_hold() {
     let site = Site::serve(|target| tree_page(target, 1_000_000, 3));
     let folder = Folder::new("limits");
-    succeeded(&run(&folder, &[&site.url, "--max-pages", "50", "--no-robots", "--output", "a.jsonl"]));
+    succeeded(&run(
+        &folder,
+        &[&site.url, "--max-pages", "50", "--no-robots", "--output", "a.jsonl"],
+    ));
     assert_eq!((site.requests(), pages(&folder.0.join("a.jsonl")).len()), (50, 50));
     // What was found is kept.
     succeeded(&run(&folder, &["--resume", "--max-pages", "60", "--no-robots"]));
     assert_eq!(site.requests(), 60);
     std::fs::remove_file(folder.0.join("crawl.state")).unwrap();
-    succeeded(&run(&folder, &[&site.url, "--max-depth", "3", "--no-robots", "--output", "b.jsonl"]));
+    succeeded(&run(
+        &folder,
+        &[&site.url, "--max-depth", "3", "--no-robots", "--output", "b.jsonl"],
+    ));
     assert_eq!(pages(&folder.0.join("b.jsonl")).len(), 1 + 3 + 9 + 27);
 }
 
@@ -219,8 +240,10 @@ fn odd_requests_are_refused_with_a_word() {
     // A site that is not there is not an error of the crawler.
     let text = succeeded(&run(&folder, &["http://127.0.0.1:1/", "--retries", "0", "--no-robots"]));
     assert!(text.contains("connect"), "{text}");
-    let text =
-        succeeded(&run(&folder, &["http://no-such-host.invalid/", "--retries", "0", "--no-robots"]));
+    let text = succeeded(&run(
+        &folder,
+        &["http://no-such-host.invalid/", "--retries", "0", "--no-robots"],
+    ));
     assert!(text.contains("no such host"), "{text}");
 }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::output;
 use crate::page::{Job, Page};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -115,17 +116,10 @@ impl Journal {
 /// The pages that an earlier run has written out, of which the journal does not know that they are done:
 /// it was ended between the two.
 pub(crate) fn written_but_pending(output: &Path, past: &Past) -> io::Result<Vec<Page>> {
-    let file = match File::open(output) {
+    let pages = match output::pages(output) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        file => file?,
+        pages => pages?,
     };
     let pending: HashSet<&str> = past.pending.iter().map(|job| job.url.as_str()).collect();
-    let mut found = Vec::new();
-    for line in BufReader::new(file).lines() {
-        let Ok(page) = serde_json::from_str::<Page>(&line?) else { continue };
-        if pending.contains(&*page.url) {
-            found.push(page);
-        }
-    }
-    Ok(found)
+    Ok(pages.filter(|page| pending.contains(&*page.url)).collect())
 }

@@ -59,7 +59,11 @@ impl Memory {
     }
 
     /// A new crawl, which keeps a journal in `path`.
-    pub(crate) fn create(limits: Limits, path: Option<&Path>, seeds: Vec<String>) -> io::Result<Memory> {
+    pub(crate) fn create(
+        limits: Limits,
+        path: Option<&Path>,
+        seeds: Vec<String>,
+    ) -> io::Result<Memory> {
         let journal = path.map(|path| Journal::create(path, seeds)).transpose()?;
         Ok(Memory::with(limits, journal))
     }
@@ -175,7 +179,9 @@ impl State {
     /// Takes this page out of turn, if it is queued.
     fn take_exactly(&mut self, job: &Job) -> bool {
         let Some(host) = self.hosts.get_mut(&job.host()) else { return false };
-        let Some(at) = host.jobs.iter().position(|queued| queued.url == job.url) else { return false };
+        let Some(at) = host.jobs.iter().position(|queued| queued.url == job.url) else {
+            return false;
+        };
         host.jobs.remove(at);
         host.in_flight += 1;
         if host.jobs.is_empty() {

@@ -25,7 +25,9 @@ fn each_address_is_handed_out_once_in_order() {
     let frontier = frontier(LIMITS);
     frontier.add(["http://a/1", "http://a/2", "http://a/1"].map(job).to_vec()).unwrap();
     assert_eq!(next(&frontier).as_deref(), Some("http://a/1"));
-    frontier.done(&job("http://a/1"), true, ["http://a/2", "http://a/1"].map(job).to_vec()).unwrap();
+    frontier
+        .done(&job("http://a/1"), true, ["http://a/2", "http://a/1"].map(job).to_vec())
+        .unwrap();
     assert_eq!(next(&frontier).as_deref(), Some("http://a/2"));
     frontier.done(&job("http://a/2"), true, Vec::new()).unwrap();
     assert_eq!(next(&frontier), None);
@@ -34,7 +36,9 @@ fn each_address_is_handed_out_once_in_order() {
 #[test]
 fn a_busy_host_does_not_hold_up_the_others() {
     let frontier = frontier(LIMITS);
-    frontier.add(["http://a/1", "http://a/2", "http://a/3", "http://b/1"].map(job).to_vec()).unwrap();
+    frontier
+        .add(["http://a/1", "http://a/2", "http://a/3", "http://b/1"].map(job).to_vec())
+        .unwrap();
     let handed: Vec<_> = (0..3).map(|_| next(&frontier).unwrap()).collect();
     assert_eq!(handed, ["http://a/1", "http://b/1", "http://a/2"]);
 }

@@ -150,7 +150,12 @@ struct Scripts {
 }
 
 impl Shared {
-    pub(crate) fn connect(url: &str, name: &str, limits: Limits, lease: Duration) -> io::Result<Shared> {
+    pub(crate) fn connect(
+        url: &str,
+        name: &str,
+        limits: Limits,
+        lease: Duration,
+    ) -> io::Result<Shared> {
         let client = Client::open(url).map_err(|error| io::Error::other(error.to_string()))?;
         let script = |text: &str| Script::new(&format!("{COMMON}{text}"));
         let scripts = Scripts {
@@ -172,7 +177,8 @@ impl Shared {
             stopped: AtomicBool::new(false),
         };
         // A server that is not there at the beginning is a mistake, and not a mishap.
-        let connection = shared.open().map_err(|error| io::Error::other(format!("{url}: {error}")))?;
+        let connection =
+            shared.open().map_err(|error| io::Error::other(format!("{url}: {error}")))?;
         shared.give_back(connection);
         Ok(shared)
     }
@@ -275,7 +281,8 @@ impl Frontier for Shared {
 
     fn slow_down(&self, host: &str, delay: Duration) {
         // Nothing is lost if it cannot be said: every crawler finds it out for itself.
-        let _ = self.run::<i64>(&self.scripts.slow_down, &[host.to_owned(), delay.as_millis().to_string()]);
+        let _ = self
+            .run::<i64>(&self.scripts.slow_down, &[host.to_owned(), delay.as_millis().to_string()]);
     }
 
     fn stop(&self) {

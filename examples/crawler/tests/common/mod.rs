@@ -79,7 +79,8 @@ fn connection(
 }
 
 pub(crate) fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let mut answer = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    let mut answer =
+        format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     if !headers.contains("Content-Type") {
         answer.insert_str(answer.len() - 2, "Content-Type: text/html\r\n");
     }
