@@ -6,7 +6,7 @@ mod common;
 #[path = "common/native.rs"]
 mod native;
 
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -329,12 +329,12 @@ fn batches_of_datagrams() {
 fn sendfile_sends_all_of_a_file() {
     deadline(30, || {
         same(|| {
-            let path = std::env::temp_dir()
-                .join(format!("greenling-sendfile-{:?}", thread::current().id()));
             let data: Vec<u8> = (0..3_000_000_u32).map(|n| (n >> 3) as u8).collect();
-            std::fs::write(&path, &data).unwrap();
-            let mut file = std::fs::File::open(&path).unwrap();
-            std::fs::remove_file(&path).unwrap();
+            // SAFETY: a C string; the descriptor is ours.
+            let mut file =
+                unsafe { std::fs::File::from_raw_fd(libc::memfd_create(c"data".as_ptr(), 0)) };
+            file.write_all(&data).unwrap();
+            file.rewind().unwrap();
             let (mut a, mut b) = tcp_pair();
             let peer = thread::spawn(move || {
                 thread::sleep(WAIT);

@@ -100,7 +100,7 @@ pub(super) fn report() -> Report {
                     libc::dlsym(libc::RTLD_NEXT, c_name.as_ptr()),
                 )
             };
-            let exported = first as usize == address.0 as usize;
+            let exported = std::ptr::eq(first, address.0.cast());
             Symbol { name, exported, has_original: !next.is_null(), objects: Vec::new() }
         })
         .collect();

@@ -7,7 +7,7 @@ use std::ffi::{c_int, c_uint, c_void};
 use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
 use super::policy::{SOCKETS, cooperative_on};
-use super::sources::{self, Operation, Waited};
+use super::sources::{self, Operation};
 use super::{fail, offload, settled};
 use crate::rt::real::{self, errno, set_errno};
 use crate::rt::{Direction, hooked};
@@ -154,6 +154,7 @@ unsafe fn receive_message(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t 
         // SAFETY: the caller's promise.
         return receive(fd, flags, |flags| unsafe { real::recvmsg(fd, msg, flags) });
     }
+    #[allow(clippy::unnecessary_cast, reason = "its type differs between C libraries")]
     // SAFETY: valid by the caller's promise.
     let (bufs, len) = unsafe { buffers((*msg).msg_iov, (*msg).msg_iovlen as usize) };
     receive_all(fd, flags, len, |done, flags| {
@@ -319,6 +320,7 @@ pub(super) unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_
 /// As for sendmsg.
 #[track_caller]
 unsafe fn send_message(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
+    #[allow(clippy::unnecessary_cast, reason = "its type differs between C libraries")]
     // SAFETY: valid by the caller's promise.
     let (bufs, len) = unsafe { buffers((*msg).msg_iov, (*msg).msg_iovlen as usize) };
     send_all(fd, flags, len, |done, flags| {
@@ -480,7 +482,22 @@ pub(super) unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: s
             return settled(saved, 0);
         }
         match errno() {
-            libc::EINPROGRESS | libc::EALREADY => return await_connection(operation, saved),
+            libc::EINPROGRESS | libc::EALREADY => {
+                if let Err(error) = await_connection(&mut operation) {
+                    return fail(error) as c_int;
+                }
+                if !is_internet(fd) {
+                    return match sources::socket_option(fd, libc::SO_ERROR) {
+                        Some(0) => settled(saved, 0),
+                        Some(error) => fail(error) as c_int,
+                        None => -1,
+                    };
+                }
+                // The same call tells the outcome, and by it the socket leaves the state of connecting.
+                // SAFETY: the caller's promise. It does not block: the connection is made or has failed.
+                let result = unsafe { real::connect(fd, addr, len) };
+                return if result == 0 { settled(saved, 0) } else { result };
+            }
             libc::EINTR => {}
             // A Unix listener whose queue is full; no event tells when it has room.
             libc::EAGAIN if is_unix(fd) => {
@@ -502,24 +519,26 @@ fn is_unix(fd: c_int) -> bool {
     sources::socket_option(fd, libc::SO_DOMAIN) == Some(libc::AF_UNIX)
 }
 
+fn is_internet(fd: c_int) -> bool {
+    matches!(sources::socket_option(fd, libc::SO_DOMAIN), Some(libc::AF_INET | libc::AF_INET6))
+}
+
+/// Waits until the connection is made or has failed.
+///
+/// # Errors
+/// `errno` for connect(2).
 #[track_caller]
-fn await_connection(mut operation: Operation, saved: c_int) -> c_int {
-    let fd = operation.fd();
+fn await_connection(operation: &mut Operation) -> Result<(), c_int> {
     loop {
         match operation.wait() {
+            Ok(_) => {}
             // What the kernel says when SO_SNDTIMEO is over: it goes on connecting.
-            Err(libc::EAGAIN) => return fail(libc::EINPROGRESS) as c_int,
-            Err(error) => return fail(error) as c_int,
-            Ok(Waited::TimedOut | Waited::Always | Waited::Ready) => {}
+            Err(libc::EAGAIN) => return Err(libc::EINPROGRESS),
+            Err(error) => return Err(error),
         }
-        if sources::is_ready_now(fd, libc::POLLOUT) {
-            break;
+        if sources::is_ready_now(operation.fd(), libc::POLLOUT) {
+            return Ok(());
         }
-    }
-    match sources::socket_option(fd, libc::SO_ERROR) {
-        Some(0) => settled(saved, 0),
-        Some(error) => fail(error) as c_int,
-        None => -1,
     }
 }
 

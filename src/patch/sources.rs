@@ -50,8 +50,9 @@ fn made(fd: c_int) -> Option<&'static Source> {
         return Some(source);
     }
     let slot = TABLE.get(usize::try_from(fd).ok()? / CHUNK)?;
-    const FREE: Source = Source { id: AtomicU64::new(0), hubs: AtomicU64::new(0) };
-    let fresh = Box::into_raw(Box::new([FREE; CHUNK]));
+    let fresh = Box::into_raw(Box::new(
+        [const { Source { id: AtomicU64::new(0), hubs: AtomicU64::new(0) } }; CHUNK],
+    ));
     if slot.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
         // SAFETY: ours, and never published.
         drop(unsafe { Box::from_raw(fresh) });

@@ -196,7 +196,6 @@ real! {
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int =
         raw!(SYS_close_range, first, last, flags);
     fn fcntl(fd: c_int, command: c_int, arg: usize) -> c_int = raw!(SYS_fcntl, fd, command, arg);
-    fn fcntl64(fd: c_int, command: c_int, arg: usize) -> c_int = raw!(SYS_fcntl, fd, command, arg);
     fn preadv2(fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t =
         raw!(SYS_preadv2, fd, iov, count, offset, 0, flags);
     fn pwritev2(fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t =
