@@ -54,6 +54,7 @@ const COMPLETE: u8 = 3;
 
 impl Once {
     /// One that has not been done.
+    #[expect(clippy::new_without_default, reason = "std's has no default either")]
     #[inline]
     #[must_use]
     pub const fn new() -> Once {
