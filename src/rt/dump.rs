@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::panic::Location;
 use std::sync::atomic::Ordering;
 
+use super::helpers::{self, Others};
 use super::hub::Hub;
 use super::sys;
 use super::task::lock_word::{Holder, holder, matches};
@@ -67,6 +68,7 @@ impl Hub {
     fn describe(&self, reason: Reason) -> String {
         match reason {
             Reason::Park => "unpark".to_owned(),
+            Reason::Idle => "something to do".to_owned(),
             Reason::Sleep => "the end of its sleep".to_owned(),
             Reason::Join(id) => format!("the end of {}", self.name_of(id)),
             Reason::Read(fd) => format!("input on descriptor {fd}"),
@@ -118,8 +120,14 @@ impl Hub {
         if silent < FIRST_LOOK {
             return Some(FIRST_LOOK - silent);
         }
-        if sys::thread_count() == Some(1) && self.tell_main() {
-            return Some(0);
+        match helpers::others() {
+            // What had been sent before the sender ended is here by now.
+            Others::Nobody if !self.remote().inbox().is_empty() || self.tell_main() => {
+                return Some(0);
+            }
+            Others::Nobody | Others::Threads => {}
+            Others::Unsure => return Some(FIRST_LOOK),
+            Others::AtWork => return Some(SILENCE),
         }
         if silent < SILENCE {
             return Some(SILENCE - silent);
@@ -139,7 +147,8 @@ impl Hub {
     fn tell_main(&self) -> bool {
         // SAFETY: this is its hub's thread.
         let local = unsafe { self.main.local() };
-        let can = local.state.get() == State::Parked && !std::thread::panicking();
+        let idle = local.reason.get() == Reason::Idle;
+        let can = local.state.get() == State::Parked && !idle && !std::thread::panicking();
         if can {
             // Now, before unwinding changes the picture.
             *self.deadlock.borrow_mut() = Report(&self.statuses()).to_string();

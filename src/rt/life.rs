@@ -7,6 +7,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::helpers;
 use super::hub::{self, Hub};
 use super::lock::Lock;
 use super::overflow;
@@ -306,6 +307,14 @@ fn abandon(hub: &Hub, survivor: Option<TaskRef>) {
 
 // ---- fork ---------------------------------------------------------------------------------------
 
+/// How many forks lie between this process and the one that first asked.
+pub(crate) fn forks() -> u64 {
+    prepare_for_forks();
+    FORKS.load(Ordering::Relaxed)
+}
+
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
 /// Makes sure that a child process gets a fresh hub.
 fn prepare_for_forks() {
     static ONCE: Once = Once::new();
@@ -332,6 +341,8 @@ extern "C" fn in_parent() {
 extern "C" fn in_child() {
     // SAFETY: locked by `before_fork` on the thread that this one is the copy of.
     unsafe { REMOTES.force_unlock() };
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    helpers::forget_all();
     // SAFETY: null or this thread's live hub (see `hub::hub`).
     let hub = unsafe { hub::existing().as_ref() };
     // The hubs of other threads are not here. Their descriptors are the parent's, not to be reused.

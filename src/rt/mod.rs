@@ -5,14 +5,15 @@
 //!
 //! ```text
 //! L3   mod (the waist)
-//! L2   wait  life  spawn  hub  interrupt  readiness  dump  nesting
+//! L2   wait  life  spawn  hub  interrupt  readiness  dump  nesting  per_process
 //! L1   coroutine  task  locals  run_queue  timers  reactor  remote  locals
-//! L0   sys  stack  overflow  exit  lock
+//! L0   sys  stack  overflow  exit  lock  helpers
 //! ```
 
 mod coroutine;
 mod dump;
 mod exit;
+mod helpers;
 mod hub;
 mod interrupt;
 mod life;
@@ -20,6 +21,7 @@ mod locals;
 mod lock;
 mod nesting;
 mod overflow;
+mod per_process;
 mod reactor;
 mod readiness;
 mod remote;
@@ -38,14 +40,16 @@ use std::time::{Duration, Instant};
 
 pub(crate) use coroutine::{Coroutine, Step, Suspender, bounds};
 pub(crate) use dump::{Report, Status};
+pub(crate) use helpers::{Errand, Helper};
 pub(crate) use hub::Unparker;
 pub(crate) use interrupt::Shield;
-pub(crate) use life::{Settings, fresh_id, set_settings, settings, shutdown};
+pub(crate) use life::{Settings, forks, fresh_id, set_settings, settings, shutdown};
 pub(crate) use nesting::{Caller, Level, OfGenerators, running_here};
+pub(crate) use per_process::PerProcess;
 pub(crate) use reactor::{Direction, SourceId};
 pub(crate) use spawn::{Joiner, Outcome, kill, spawn_on, with_locals};
 pub(crate) use stack::{Stack, force_mprotect_guards, pool_stats, trim as trim_stacks};
-pub(crate) use sys::{is_nonblocking, set_nonblocking, syscall};
+pub(crate) use sys::{is_nonblocking, pidfd_open, set_nonblocking, syscall, wait_for_exit};
 pub(crate) use task::{Completions, Reason, Remote, Task, TaskArc, Woken, lock_word};
 pub(crate) use wait::{Locked, Node, Place, Selection, WaitQueue, Waited};
 
@@ -245,6 +249,12 @@ pub(crate) unsafe fn spawn_unchecked<T>(
     unsafe { spawn::spawn_unchecked(name, stack_size, None, body) }
 }
 
+/// Whether the calling coroutine unwinds, so that what it waits for should rather block the thread than
+/// let others see the thread panicking.
+pub(crate) fn had_better_block() -> bool {
+    std::thread::panicking() && hub::hub().is_unwinding()
+}
+
 /// The calling coroutine.
 pub(crate) fn current() -> TaskArc {
     hub::hub().current_arc()
@@ -332,6 +342,13 @@ pub(crate) fn io_done(fd: RawFd, id: SourceId, short: bool) {
         hub.short_read(fd, id);
     }
     hub.charge();
+}
+
+/// To be told when an operation that may wait had no need to. A coroutine that never has to wait lets others
+/// run here, once in a while.
+#[inline(always)]
+pub(crate) fn charge() {
+    hub::hub().charge();
 }
 
 /// Waits until a descriptor may be ready. `Ok(false)` says that the deadline has passed.

@@ -192,6 +192,8 @@ pub(crate) struct Limit {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reason {
     Park,
+    /// A helper's, between two errands.
+    Idle,
     Sleep,
     Join(u64),
     Read(i32),

@@ -39,7 +39,7 @@
 mod barrier;
 mod condvar;
 mod lazy_lock;
-// The place for `pub mod mpsc;`
+pub mod mpsc;
 mod mutex;
 mod once;
 mod once_lock;

@@ -57,6 +57,7 @@ impl Once {
     #[expect(clippy::new_without_default, reason = "std's has no default either")]
     #[inline]
     #[must_use]
+    #[allow(clippy::new_without_default, reason = "std has none")]
     pub const fn new() -> Once {
         Once {
             state: AtomicU8::new(INCOMPLETE),
