@@ -54,7 +54,6 @@ const COMPLETE: u8 = 3;
 
 impl Once {
     /// One that has not been done.
-    #[expect(clippy::new_without_default, reason = "std's has no default either")]
     #[inline]
     #[must_use]
     #[allow(clippy::new_without_default, reason = "std has none")]
