@@ -21,7 +21,8 @@ type Transfer = fn(&Account, &Account, i64);
 fn careless(from: &Account, to: &Account, amount: i64) {
     let mut from = from.balance.lock().unwrap();
     sleep(Duration::from_millis(5)); // asks the headquarters
-    let mut to = to.balance.lock().unwrap();
+    // Poisoned, if the other transfer was killed while it held this account. Nothing has been changed yet.
+    let Ok(mut to) = to.balance.lock() else { return };
     *from -= amount;
     *to += amount;
 }

@@ -43,7 +43,7 @@ pub(super) struct RawMutex {
 
 /// As whom it is locked: the word, but for CONTENDED.
 #[derive(Clone, Copy)]
-pub(super) struct Held(u64);
+pub(super) struct Held(pub(super) u64);
 
 /// What a waiter offers.
 struct Waiting {

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::rt::lock_word::{CONTENDED, EXCLUSIVE, same_hub};
 use crate::rt::{self, Place, Reason, Unparker, WaitQueue, Waited};
 
-use super::raw_mutex::PATIENCE;
+use super::raw_mutex::{Held, PATIENCE};
 
 /// How many readers are woken at a time.
 const BATCH: usize = 16;
@@ -79,8 +79,9 @@ impl RawRwLock {
     }
 
     #[inline(always)]
-    pub(super) fn try_write(&self) -> bool {
-        self.try_write_as(rt::my_lock_word())
+    pub(super) fn try_write(&self) -> Option<Held> {
+        let me = rt::my_lock_word();
+        self.try_write_as(me).then_some(Held(me))
     }
 
     #[inline(always)]
@@ -92,26 +93,28 @@ impl RawRwLock {
     #[track_caller]
     pub(super) fn read(&self) {
         if !self.try_read() {
-            self.wait("a RwLock, to read", || READER);
+            self.wait("a RwLock, to read", READER);
         }
     }
 
     #[inline(always)]
     #[track_caller]
-    pub(super) fn write(&self) {
-        if !self.try_write() {
-            self.wait("a RwLock, to write", rt::my_lock_word);
+    pub(super) fn write(&self) -> Held {
+        let me = rt::my_lock_word();
+        if !self.try_write_as(me) {
+            self.wait("a RwLock, to write", me);
         }
+        Held(me)
     }
 
     /// Unwinds, without the lock, if the coroutine is killed meanwhile.
     #[cold]
     #[track_caller]
-    fn wait(&self, what: &'static str, wanted: fn() -> u64) {
-        if self.spin(wanted()) {
+    fn wait(&self, what: &'static str, wanted: u64) {
+        if self.spin(wanted) {
             return;
         }
-        let waiting = Waiting { word: wanted(), since: rt::coarse_now() };
+        let waiting = Waiting { word: wanted, since: rt::coarse_now() };
         let mut place = Place::Last;
         loop {
             let waited = self.waiters.wait_at(
@@ -187,11 +190,9 @@ impl RawRwLock {
     }
 
     #[inline(always)]
-    pub(super) fn unlock_write(&self) {
-        let word = self.word.load(Ordering::Relaxed);
-        let free = word & CONTENDED == 0
-            && self.word.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed).is_ok();
-        if !free {
+    pub(super) fn unlock_write(&self, held: Held) {
+        // Fails if the word has CONTENDED.
+        if self.word.compare_exchange(held.0, 0, Ordering::Release, Ordering::Relaxed).is_err() {
             self.release_contended(0);
         }
     }

@@ -10,6 +10,7 @@ use std::ptr::NonNull;
 use std::sync::{LockResult, TryLockError, TryLockResult};
 
 use super::poison::{Flag, Watch};
+use super::raw_mutex::Held;
 use super::raw_rwlock::RawRwLock;
 
 /// Many readers or one writer: `std::sync::RwLock`, for coroutines and threads.
@@ -65,6 +66,7 @@ unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
 #[clippy::has_significant_drop]
 pub struct RwLockWriteGuard<'rwlock, T: ?Sized + 'rwlock> {
     lock: &'rwlock RwLock<T>,
+    held: Held,
     watch: Watch,
     _not_send: PhantomData<*const ()>,
 }
@@ -126,9 +128,9 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     #[track_caller]
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
-        self.raw.write();
+        let held = self.raw.write();
         // SAFETY: just locked.
-        unsafe { self.write_guard() }
+        unsafe { self.write_guard(held) }
     }
 
     /// Locks to write if nobody reads or writes.
@@ -137,11 +139,9 @@ impl<T: ?Sized> RwLock<T> {
     /// If somebody does, or if the lock is poisoned; then the error has the guard.
     #[inline]
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
-        if !self.raw.try_write() {
-            return Err(TryLockError::WouldBlock);
-        }
+        let Some(held) = self.raw.try_write() else { return Err(TryLockError::WouldBlock) };
         // SAFETY: just locked.
-        Ok(unsafe { self.write_guard() }?)
+        Ok(unsafe { self.write_guard(held) }?)
     }
 
     /// # Safety
@@ -156,9 +156,9 @@ impl<T: ?Sized> RwLock<T> {
     /// # Safety
     /// The calling coroutine must have locked to write, and not given that to another guard.
     #[inline(always)]
-    unsafe fn write_guard(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+    unsafe fn write_guard(&self, held: Held) -> LockResult<RwLockWriteGuard<'_, T>> {
         let watch = Watch::begin();
-        self.poison.result(RwLockWriteGuard { lock: self, watch, _not_send: PhantomData })
+        self.poison.result(RwLockWriteGuard { lock: self, held, watch, _not_send: PhantomData })
     }
 
     /// Whether it is poisoned. Without the lock the answer may be out of date at once.
@@ -247,7 +247,7 @@ impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.lock.poison.end(self.watch);
-        self.lock.raw.unlock_write();
+        self.lock.raw.unlock_write(self.held);
     }
 }
 

@@ -81,6 +81,42 @@ fn nor_does_one_of_another_thread() {
 }
 
 #[test]
+fn one_of_another_thread_that_has_waited_for_long_is_handed_the_lock() {
+    deadline(60, || {
+        let locks = Arc::new((Mutex::new(()), RwLock::new(())));
+        let guards = (locks.0.lock().unwrap(), locks.1.read().unwrap());
+        let done = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let (locks, done) = (locks.clone(), done.clone());
+            move || {
+                let wait = || {
+                    while !done.load(Ordering::Relaxed) {
+                        sleep(Duration::from_millis(1));
+                    }
+                };
+                greenling::scope(|scope| {
+                    scope.spawn(|| {
+                        let _guard = locks.0.lock().unwrap();
+                        wait();
+                    });
+                    scope.spawn(|| {
+                        let _guard = locks.1.write().unwrap();
+                        wait();
+                    });
+                });
+            }
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        drop(guards);
+        // We are here before that thread has even woken up, but it has the locks.
+        assert!(locks.0.try_lock().is_err() && locks.1.try_read().is_err());
+        done.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
+        assert!(locks.0.try_lock().is_ok() && locks.1.try_write().is_ok());
+    });
+}
+
+#[test]
 fn readers_do_not_starve_a_writer_nor_it_them() {
     deadline(20, || {
         let lock = Rc::new(RwLock::new(()));

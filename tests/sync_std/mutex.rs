@@ -259,6 +259,7 @@ fn the_data_is_dropped_once() {
 }
 
 #[test]
+#[expect(clippy::needless_late_init, reason = "the order of the declarations is the point")]
 fn the_data_may_borrow_what_dies_with_it() {
     // Compiles only if the mutex's drop does not look at what the data borrows.
     let mutex;

@@ -240,6 +240,7 @@ fn what_is_inside_is_dropped_once() {
 }
 
 #[test]
+#[expect(clippy::needless_late_init, reason = "the order of the declarations is the point")]
 fn what_is_inside_may_borrow_what_dies_with_it() {
     // Compiles only if the lock's drop does not look at what the value borrows.
     let lock;

@@ -98,36 +98,41 @@ fn each<R>(mut operation: impl FnMut() -> R + 'static) -> Timed {
 /// How often in so many a holder waits.
 const WAITS: u64 = 16;
 
+/// What each of a thousand does in one iteration.
+const EACH: u64 = 100;
+
 fn contended(criterion: &mut criterion::Criterion) {
     let one_thread: Timed = Box::new(|times| {
         let mutex = sync::Arc::new(ours::Mutex::new(0));
-        timed(|| of_coroutines(1000, times.div_ceil(1000), &mutex))
+        timed(|| of_coroutines(1000, times * EACH, &mutex))
     });
-    let threads: Timed = Box::new(|times| of_threads(1000, times, &sync::Mutex::new(0)));
+    let threads: Timed = Box::new(|times| of_threads(1000, times * EACH, &sync::Mutex::new(0)));
     Comparison::new(
         "mutex, 1000 coroutines of one thread",
         ("greenling", one_thread),
         ("std, 1000 threads", threads),
     )
-    .run(criterion);
+    .operations(1000 * EACH)
+    .compare();
 
     let four_hubs: Timed = Box::new(|times| {
         let mutex = sync::Arc::new(ours::Mutex::new(0));
         timed(|| {
             thread::scope(|scope| {
                 for _ in 0..4 {
-                    scope.spawn(|| of_coroutines(250, times.div_ceil(1000), &mutex));
+                    scope.spawn(|| of_coroutines(250, times * EACH, &mutex));
                 }
             });
         })
     });
-    let threads: Timed = Box::new(|times| of_threads(1000, times, &sync::Mutex::new(0)));
+    let threads: Timed = Box::new(|times| of_threads(1000, times * EACH, &sync::Mutex::new(0)));
     Comparison::new(
         "mutex, 4 threads of 250 coroutines",
         ("greenling", four_hubs),
         ("std, 1000 threads", threads),
     )
-    .run(criterion);
+    .operations(1000 * EACH)
+    .compare();
 
     let ours_on_threads: Timed = Box::new(|times| {
         let mutex = ours::Mutex::new(0);
@@ -191,14 +196,14 @@ fn of_coroutines(count: u64, each: u64, mutex: &sync::Arc<ours::Mutex<u64>>) {
     }
 }
 
-fn of_threads(count: u64, times: u64, mutex: &sync::Mutex<u64>) -> Duration {
+fn of_threads(count: u64, each: u64, mutex: &sync::Mutex<u64>) -> Duration {
     // Without the time to make the threads.
     let barrier = sync::Barrier::new(count as usize + 1);
     let begin = thread::scope(|scope| {
         for _ in 0..count {
             scope.spawn(|| {
                 barrier.wait();
-                for n in 0..times.div_ceil(count) {
+                for n in 0..each {
                     let mut guard = mutex.lock().unwrap();
                     *guard += 1;
                     if n % WAITS == 0 {
