@@ -23,10 +23,15 @@ pub mod hub;
 pub mod io;
 pub mod local;
 pub mod net;
+pub mod os;
 pub mod pool;
+pub mod process;
 pub mod queue;
 pub mod select;
+pub mod server;
+pub mod sync;
 pub mod thread;
+pub mod threadpool;
 pub mod time;
 
 pub use block_on::block_on;

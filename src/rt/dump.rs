@@ -4,8 +4,10 @@ use std::fmt::{self, Write};
 use std::panic::Location;
 use std::sync::atomic::Ordering;
 
+use super::helpers::{self, Others};
 use super::hub::Hub;
 use super::sys;
+use super::task::lock_word::{Holder, holder, matches};
 use super::task::{Reason, State, Task, Woken};
 
 /// What a coroutine is doing.
@@ -66,18 +68,21 @@ impl Hub {
     fn describe(&self, reason: Reason) -> String {
         match reason {
             Reason::Park => "unpark".to_owned(),
+            Reason::Idle => "something to do".to_owned(),
             Reason::Sleep => "the end of its sleep".to_owned(),
             Reason::Join(id) => format!("the end of {}", self.name_of(id)),
             Reason::Read(fd) => format!("input on descriptor {fd}"),
             Reason::Write(fd) => format!("room to write on descriptor {fd}"),
             Reason::Shutdown => "the end of all others".to_owned(),
             Reason::Wait(what) => what.to_owned(),
-            Reason::Lock(what, owner) => {
+            Reason::Lock(what, word) => {
                 // SAFETY: the waiter borrows the lock, and it is parked, as the caller has seen.
-                let owner = unsafe { (*owner).load(Ordering::Relaxed) };
-                match owner {
-                    0 => what.to_owned(),
-                    owner => format!("{what}, held by {}", self.name_of(owner)),
+                let word = unsafe { (*word).load(Ordering::Relaxed) };
+                match holder(word) {
+                    Holder::Nobody => what.to_owned(),
+                    Holder::One(id) => format!("{what}, held by {}", self.name_of(id)),
+                    Holder::Sharers(1) => format!("{what}, held by one reader"),
+                    Holder::Sharers(n) => format!("{what}, held by {n} readers"),
                 }
             }
         }
@@ -88,17 +93,17 @@ impl Hub {
             Some(name) => format!("'{name}' (#{id})"),
             None => format!("#{id}"),
         };
-        if self.main.id() == id {
+        if matches(self.main.id(), id) {
             return named(&self.main);
         }
         for (_, task) in self.tasks.borrow().iter() {
             // SAFETY: the hub owns the tasks in its table.
             let task = unsafe { task.get() };
-            if task.id() == id {
+            if matches(task.id(), id) {
                 return named(task);
             }
         }
-        format!("#{id}")
+        format!("#{id}, of another thread or ended")
     }
 
     /// Called when the hub is about to sleep with no timer set and no descriptor waited for. If nobody can
@@ -115,8 +120,14 @@ impl Hub {
         if silent < FIRST_LOOK {
             return Some(FIRST_LOOK - silent);
         }
-        if sys::thread_count() == Some(1) && self.tell_main() {
-            return Some(0);
+        match helpers::others() {
+            // What had been sent before the sender ended is here by now.
+            Others::Nobody if !self.remote().inbox().is_empty() || self.tell_main() => {
+                return Some(0);
+            }
+            Others::Nobody | Others::Threads => {}
+            Others::Unsure => return Some(FIRST_LOOK),
+            Others::AtWork => return Some(SILENCE),
         }
         if silent < SILENCE {
             return Some(SILENCE - silent);
@@ -136,7 +147,8 @@ impl Hub {
     fn tell_main(&self) -> bool {
         // SAFETY: this is its hub's thread.
         let local = unsafe { self.main.local() };
-        let can = local.state.get() == State::Parked && !std::thread::panicking();
+        let idle = local.reason.get() == Reason::Idle;
+        let can = local.state.get() == State::Parked && !idle && !std::thread::panicking();
         if can {
             // Now, before unwinding changes the picture.
             *self.deadlock.borrow_mut() = Report(&self.statuses()).to_string();

@@ -1,11 +1,13 @@
 //! Beginning and end: how a hub is made, set up, shut down, taken down with its thread, and what
 //! becomes of it in the child of a fork.
 
+use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::helpers;
 use super::hub::{self, Hub};
 use super::lock::Lock;
 use super::overflow;
@@ -73,6 +75,23 @@ pub(crate) fn fresh_id() -> u64 {
     NEXT_ID.fetch_add(1, Ordering::Relaxed)
 }
 
+thread_local! {
+    /// The ids that the thread's next hub and its main coroutine will have; 0 if that is open.
+    static RESERVED: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+}
+
+/// The ids of the thread's hub and its main coroutine, for a thread that has no hub yet: what it locks before it
+/// has one is held by main after.
+pub(super) fn reserved_ids() -> (u64, u64) {
+    let reserved = RESERVED.get();
+    if reserved.0 != 0 {
+        return reserved;
+    }
+    let fresh = (fresh_id(), fresh_id());
+    RESERVED.set(fresh);
+    fresh
+}
+
 impl Hub {
     /// An id that nothing else has, from this hub's own supply.
     #[inline]
@@ -109,12 +128,11 @@ fn remote_for(hub_id: u64) -> &'static Remote {
 
 pub(super) fn new_hub() -> Hub {
     prepare_for_forks();
-    let identity = {
-        let id = fresh_id();
-        (remote_for(id), id)
-    };
+    let (hub_id, main_id) = reserved_ids();
+    RESERVED.set((0, 0));
+    let identity = (remote_for(hub_id), hub_id);
     let name = std::thread::current().name().map(Box::from);
-    let main = Task::new_main(fresh_id(), name, identity);
+    let main = Task::new_main(main_id, name, identity);
     let settings = Settings::defaults();
     if settings.cached_stacks != stack::DEFAULT_CACHED {
         stack::set_cached(settings.cached_stacks);
@@ -289,6 +307,14 @@ fn abandon(hub: &Hub, survivor: Option<TaskRef>) {
 
 // ---- fork ---------------------------------------------------------------------------------------
 
+/// How many forks lie between this process and the one that first asked.
+pub(crate) fn forks() -> u64 {
+    prepare_for_forks();
+    FORKS.load(Ordering::Relaxed)
+}
+
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
 /// Makes sure that a child process gets a fresh hub.
 fn prepare_for_forks() {
     static ONCE: Once = Once::new();
@@ -315,6 +341,8 @@ extern "C" fn in_parent() {
 extern "C" fn in_child() {
     // SAFETY: locked by `before_fork` on the thread that this one is the copy of.
     unsafe { REMOTES.force_unlock() };
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    helpers::forget_all();
     // SAFETY: null or this thread's live hub (see `hub::hub`).
     let hub = unsafe { hub::existing().as_ref() };
     // The hubs of other threads are not here. Their descriptors are the parent's, not to be reused.

@@ -5,14 +5,15 @@
 //!
 //! ```text
 //! L3   mod (the waist)
-//! L2   wait  life  spawn  hub  interrupt  readiness  dump  nesting
+//! L2   wait  life  spawn  hub  interrupt  readiness  dump  nesting  per_process
 //! L1   coroutine  task  locals  run_queue  timers  reactor  remote  locals
-//! L0   sys  stack  overflow  exit  lock
+//! L0   sys  stack  overflow  exit  lock  helpers
 //! ```
 
 mod coroutine;
 mod dump;
 mod exit;
+mod helpers;
 mod hub;
 mod interrupt;
 mod life;
@@ -20,6 +21,7 @@ mod locals;
 mod lock;
 mod nesting;
 mod overflow;
+mod per_process;
 mod reactor;
 mod readiness;
 mod remote;
@@ -38,16 +40,18 @@ use std::time::{Duration, Instant};
 
 pub(crate) use coroutine::{Coroutine, Step, Suspender, bounds};
 pub(crate) use dump::{Report, Status};
+pub(crate) use helpers::{Errand, Helper};
 pub(crate) use hub::Unparker;
 pub(crate) use interrupt::Shield;
-pub(crate) use life::{Settings, fresh_id, set_settings, settings, shutdown};
+pub(crate) use life::{Settings, forks, fresh_id, set_settings, settings, shutdown};
 pub(crate) use nesting::{Caller, Level, OfGenerators, running_here};
+pub(crate) use per_process::PerProcess;
 pub(crate) use reactor::{Direction, SourceId};
 pub(crate) use spawn::{Joiner, Outcome, kill, spawn_on, with_locals};
 pub(crate) use stack::{Stack, force_mprotect_guards, pool_stats, trim as trim_stacks};
-pub(crate) use sys::{is_nonblocking, set_nonblocking, syscall};
-pub(crate) use task::{Completions, Reason, Remote, Task, TaskArc, Woken};
-pub(crate) use wait::{Locked, Node, Selection, WaitQueue, Waited};
+pub(crate) use sys::{is_nonblocking, pidfd_open, set_nonblocking, syscall, wait_for_exit};
+pub(crate) use task::{Completions, Reason, Remote, Task, TaskArc, Woken, lock_word};
+pub(crate) use wait::{Locked, Node, Place, Selection, WaitQueue, Waited};
 
 use crate::error::Killed;
 
@@ -245,9 +249,55 @@ pub(crate) unsafe fn spawn_unchecked<T>(
     unsafe { spawn::spawn_unchecked(name, stack_size, None, body) }
 }
 
+/// Whether the calling coroutine unwinds, so that what it waits for should rather block the thread than
+/// let others see the thread panicking.
+pub(crate) fn had_better_block() -> bool {
+    std::thread::panicking() && hub::hub().is_unwinding()
+}
+
 /// The calling coroutine.
 pub(crate) fn current() -> TaskArc {
     hub::hub().current_arc()
+}
+
+/// What a lock that the calling coroutine holds has as its word; see [`lock_word`]. Makes no hub.
+#[inline(always)]
+pub(crate) fn my_lock_word() -> u64 {
+    // SAFETY: null or this thread's live hub (see `hub::hub`).
+    match unsafe { hub::existing().as_ref() } {
+        Some(hub) => hub.current().lock_word(),
+        None => word_before_hub(),
+    }
+}
+
+#[cold]
+fn word_before_hub() -> u64 {
+    let (hub_id, main_id) = life::reserved_ids();
+    lock_word::of(main_id, hub_id)
+}
+
+/// Whether the calling coroutine is unwinding: what `std::thread::panicking` says to a thread. False in
+/// doubt, which there is only while another coroutine of the thread waits in the middle of unwinding. For
+/// locks, which are poisoned then.
+#[inline(always)]
+pub(crate) fn is_unwinding() -> bool {
+    #[cold]
+    fn itself() -> bool {
+        // SAFETY: null or this thread's live hub (see `hub::hub`).
+        unsafe { hub::existing().as_ref() }.is_none_or(hub::Hub::is_poisoning)
+    }
+    std::thread::panicking() && itself()
+}
+
+/// The monotonic clock, to a few milliseconds, at the price of a few nanoseconds.
+pub(crate) fn coarse_now() -> u64 {
+    sys::coarse_now()
+}
+
+/// The calling coroutine's id, which no other ever has.
+#[inline]
+pub(crate) fn current_id() -> u64 {
+    hub::hub().current().id()
 }
 
 /// What wakes the calling coroutine, for any thread.
@@ -292,6 +342,13 @@ pub(crate) fn io_done(fd: RawFd, id: SourceId, short: bool) {
         hub.short_read(fd, id);
     }
     hub.charge();
+}
+
+/// To be told when an operation that may wait had no need to. A coroutine that never has to wait lets others
+/// run here, once in a while.
+#[inline(always)]
+pub(crate) fn charge() {
+    hub::hub().charge();
 }
 
 /// Waits until a descriptor may be ready. `Ok(false)` says that the deadline has passed.

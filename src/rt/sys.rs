@@ -177,6 +177,33 @@ pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A descriptor for a child that has not been waited for; readable once it has ended.
+///
+/// # Errors
+/// What pidfd_open(2) says: `ENOSYS` before Linux 5.3.
+pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Blocks the thread until a child has ended, and leaves its status to be waited for. Returns also if there is no such
+/// child.
+pub(crate) fn wait_for_exit(pid: u32) {
+    let flags = libc::WEXITED | libc::WNOWAIT;
+    loop {
+        // SAFETY: a null pointer says that no details are wanted.
+        match syscall!(waitid(libc::P_PID, pid, std::ptr::null_mut(), flags)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => return,
+        }
+    }
+}
+
 /// Makes the descriptor number of `old` stand for what `new` is, and closes what it was.
 pub(crate) fn renew(old: &OwnedFd, new: OwnedFd) -> io::Result<()> {
     syscall!(dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC)).map(drop)

@@ -1,0 +1,3 @@
+//! What only some systems have, in the places where std has it.
+
+pub mod unix;

@@ -1,0 +1,3 @@
+//! What Unix systems have: `std::os::unix`.
+
+pub mod process;
