@@ -98,8 +98,8 @@ impl Slice {
     }
 }
 
-/// Opens the connections, says `ready` and how many nanoseconds that took, and then does what standard input
-/// says until it ends.
+/// Opens the connections, says `ready` and how many nanoseconds that took, or `refused` and why; then it does
+/// what standard input says until that ends.
 pub fn run(
     addr: SocketAddr,
     connections: usize,
@@ -111,7 +111,13 @@ pub fn run(
     let begin = Instant::now();
     while load.connections.len() < connections {
         let more = BATCH.min(connections - load.connections.len());
-        load.connect(addr, more)?;
+        if let Err(error) = load.connect(addr, more) {
+            // A server at its limit is a result. One that answers wrongly is not.
+            if error.kind() != io::ErrorKind::InvalidData {
+                say(&format!("refused {error}"))?;
+            }
+            return Err(error);
+        }
     }
     say(&format!("ready {}", begin.elapsed().as_nanos()))?;
     for line in io::stdin().lock().lines() {
@@ -310,7 +316,8 @@ impl Load {
 }
 
 fn wrong() -> io::Error {
-    io::Error::other("the server answered something else than it was sent")
+    let text = "the server answered something else than it was sent";
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 impl Connection {

@@ -79,7 +79,7 @@ pub fn give_up_after(limit: Duration) {
     });
 }
 
-/// The kind of the error that says that a server's process has ended.
+/// The kind of the error that says that a server did not take all connections.
 const FELL: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 
 /// What is measured, and how often.
@@ -96,7 +96,7 @@ pub struct Plan {
     pub strace: bool,
     /// Have the load generators compare nothing.
     pub blind: bool,
-    /// Whether the others go on when a server's process ends while its connections are opened: a fact to
+    /// Whether the others go on when a server ends, or refuses a connection, while they are opened: a fact to
     /// report, where it is a limit that is looked for. A wrong answer fails the run in any case.
     pub may_fall: bool,
 }
@@ -249,10 +249,10 @@ pub struct Limit {
     pub failure: String,
 }
 
-/// Fills a server up to a limit: of open files, or of address space in bytes.
+/// Fills a server up to a limit: of open files, or of address space in bytes. That it ends there is a result.
 ///
 /// # Errors
-/// If the server cannot be started, or has ended.
+/// If the server cannot be started.
 pub fn reach_limit(
     subject: &Subject,
     most: usize,
@@ -265,14 +265,16 @@ pub fn reach_limit(
     let mut client = launch(&own(&arguments)?, placement.load, None, None, Stdio::inherit())?;
     let mut from_client = BufReader::new(client.0.stdout.take().expect("it is piped"));
     let line = read_line(&mut from_client, "load generator")?;
-    if let Some(status) = server.process.0.try_wait()? {
-        return Err(io::Error::other(format!("{} ended at its limit: {status}", subject.name)));
-    }
+    let ended = server.process.0.try_wait()?;
     let words: Vec<_> = line.split_whitespace().collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse().ok());
     match (number(0), number(1), number(2), words.get(3)) {
         (Some(held), Some(served), Some(again), Some(failure)) => {
-            let (name, failure) = (subject.name.clone(), (*failure).to_owned());
+            let name = subject.name.clone();
+            let failure = match ended {
+                Some(status) => format!("{failure}; the server ended: {status}"),
+                None => (*failure).to_owned(),
+            };
             Ok(Limit { name, held, served, again, failure })
         }
         _ => Err(io::Error::other(format!("not a result: {line:?}"))),
@@ -323,19 +325,6 @@ impl Server {
     fn id(&self) -> u32 {
         self.process.0.id()
     }
-
-    /// Says that this process has ended, if that is why the load generator has failed.
-    fn blame<T>(&mut self, error: io::Error) -> io::Result<T> {
-        // Its connections are reset a moment before its parent can wait for it.
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(2) {
-            if let Some(status) = self.process.0.try_wait()? {
-                return Err(io::Error::new(FELL, format!("the server ended: {status}")));
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Err(error)
-    }
 }
 
 fn wait_until_it_listens(addr: SocketAddr) -> io::Result<()> {
@@ -369,7 +358,7 @@ impl Pair {
         blind: bool,
         stderr: fn() -> Stdio,
     ) -> io::Result<Pair> {
-        let mut server = Server::start(subject, placement.server, None, None, stderr)?;
+        let server = Server::start(subject, placement.server, None, None, stderr)?;
         let resident_before = sys::resident(server.id())?;
         let mut arguments = vec!["load".to_owned(), server.addr.to_string()];
         arguments.extend(["--connections".to_owned(), connections.to_string()]);
@@ -379,8 +368,10 @@ impl Pair {
         let mut load = launch(&own(&arguments)?, placement.load, None, None, stderr())?;
         let to_load = load.0.stdin.take().expect("it is piped");
         let mut from_load = BufReader::new(load.0.stdout.take().expect("it is piped"));
-        let line =
-            read_line(&mut from_load, "load generator").or_else(|error| server.blame(error))?;
+        let line = read_line(&mut from_load, "load generator")?;
+        if let Some(why) = line.strip_prefix("refused ") {
+            return Err(io::Error::new(FELL, why.to_owned()));
+        }
         let nanos = line.strip_prefix("ready ").and_then(|nanos| nanos.parse().ok());
         let opened = nanos
             .map(Duration::from_nanos)

@@ -117,7 +117,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         for subject in &subjects {
             if compared.iter().flatten().all(|report| report.name != subject.name) {
                 fallen.push(format!(
-                    "{} has no row with {connections} connections: the server's process ended while they were opened.",
+                    "{} has no row with {connections} connections: it ended, or refused some, while they were opened.",
                     subject.name
                 ));
             }
