@@ -7,17 +7,17 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use crate::sys;
 
 /// strace, attached to a server.
-pub(crate) struct Strace {
+pub struct Strace {
     child: Child,
     stderr: BufReader<ChildStderr>,
 }
 
 /// How often each system call was made.
-pub(crate) struct Calls(Vec<(String, u64)>);
+pub struct Calls(Vec<(String, u64)>);
 
 impl Strace {
     /// Attaches to a process and its threads. Fails where strace is missing or not allowed.
-    pub(crate) fn attach(pid: u32) -> io::Result<Strace> {
+    pub fn attach(pid: u32) -> io::Result<Strace> {
         let mut child = Command::new("strace")
             .args(["-c", "-f", "-p", &pid.to_string()])
             .stdin(Stdio::null())
@@ -36,7 +36,7 @@ impl Strace {
     }
 
     /// Detaches, and returns what was counted.
-    pub(crate) fn finish(mut self) -> io::Result<Calls> {
+    pub fn finish(mut self) -> io::Result<Calls> {
         sys::interrupt(self.child.id())?;
         let mut output = String::new();
         self.stderr.read_to_string(&mut output)?;
@@ -58,12 +58,12 @@ impl Calls {
         Calls(rows.collect())
     }
 
-    pub(crate) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.0.iter().map(|(_, calls)| calls).sum()
     }
 
     /// Each call by name, as so many for each of `requests`.
-    pub(crate) fn per_request(&self, requests: u64) -> String {
+    pub fn per_request(&self, requests: u64) -> String {
         let mut text = String::new();
         for (name, calls) in &self.0 {
             let _ = write!(text, "{name} {:.3}  ", *calls as f64 / requests as f64);

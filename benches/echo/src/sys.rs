@@ -7,33 +7,33 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// An event as epoll reports it: what happened, and the number the fd was registered with.
-pub(crate) use libc::epoll_event as Event;
+pub use libc::epoll_event as Event;
 
 /// What is registered for: both directions, edge-triggered, once for the fd's life.
 const INTEREST: i32 = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
 
 /// There is something to read, or the end of it, or an error.
-pub(crate) const READABLE: u32 = libc::EPOLLIN as u32 | HANG_UP;
-pub(crate) const WRITABLE: u32 = libc::EPOLLOUT as u32;
+pub const READABLE: u32 = libc::EPOLLIN as u32 | HANG_UP;
+pub const WRITABLE: u32 = libc::EPOLLOUT as u32;
 /// The peer will send no more. There is no second edge for what is still in the buffer.
-pub(crate) const HANG_UP: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+pub const HANG_UP: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// An epoll instance, edge-triggered.
-pub(crate) struct Epoll(OwnedFd);
+pub struct Epoll(OwnedFd);
 
 impl Epoll {
-    pub(crate) fn new() -> io::Result<Epoll> {
+    pub fn new() -> io::Result<Epoll> {
         // SAFETY: no pointers; the result is a new fd that nobody else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
         Ok(Epoll(fd))
     }
 
     /// Registers `fd`; it leaves when it is closed.
-    pub(crate) fn add(&self, fd: impl AsFd, data: u64) -> io::Result<()> {
+    pub fn add(&self, fd: impl AsFd, data: u64) -> io::Result<()> {
         let mut event = Event { events: INTEREST as u32, u64: data };
         let fd = fd.as_fd().as_raw_fd();
         // SAFETY: both fds are open for the call, and the event outlives it.
@@ -42,7 +42,7 @@ impl Epoll {
     }
 
     /// Waits for events, at most for `timeout` if there is one, and returns them.
-    pub(crate) fn wait<'b>(
+    pub fn wait<'b>(
         &self,
         buffer: &'b mut [Event],
         timeout: Option<Duration>,
@@ -62,12 +62,12 @@ impl Epoll {
 }
 
 /// A buffer for `Epoll::wait`.
-pub(crate) fn event_buffer() -> Vec<Event> {
+pub fn event_buffer() -> Vec<Event> {
     vec![Event { events: 0, u64: 0 }; 1024]
 }
 
 /// The processor time, user and system, that a process has used. Any process may be asked about.
-pub(crate) fn cpu_time(pid: u32) -> io::Result<Duration> {
+pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     let mut clock = 0;
     // SAFETY: writes one clockid_t.
     let error = unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) };
@@ -84,7 +84,7 @@ pub(crate) fn cpu_time(pid: u32) -> io::Result<Duration> {
 }
 
 /// Resident memory of a process in bytes, without what the kernel keeps for it.
-pub(crate) fn resident(pid: u32) -> io::Result<u64> {
+pub fn resident(pid: u32) -> io::Result<u64> {
     // `statm` is cheaper, but its counters lag behind by some pages for each thread.
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     rollup
@@ -95,7 +95,7 @@ pub(crate) fn resident(pid: u32) -> io::Result<u64> {
 }
 
 /// The processors that this process may run on.
-pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
     // SAFETY: the kernel writes at most the size given; all zeroes is a valid set before it.
     let set = unsafe {
@@ -109,7 +109,7 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
 }
 
 /// Keeps this thread, and those it will start, on one processor.
-pub(crate) fn pin_to(cpu: usize) -> io::Result<()> {
+pub fn pin_to(cpu: usize) -> io::Result<()> {
     assert!(cpu < libc::CPU_SETSIZE as usize);
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
     // SAFETY: all zeroes is the empty set; `cpu` is in range; the kernel reads the size given.
@@ -120,8 +120,24 @@ pub(crate) fn pin_to(cpu: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Sets the soft and hard limit of address space, in bytes.
+pub fn limit_address_space(bytes: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: reads the one struct.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) })?;
+    Ok(())
+}
+
+/// Sets the soft and hard limit of open files.
+pub fn limit_open_files(files: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: files, rlim_max: files };
+    // SAFETY: reads the one struct.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    Ok(())
+}
+
 /// Raises the limit of open files as far as it may be and returns it.
-pub(crate) fn raise_open_files() -> io::Result<u64> {
+pub fn raise_open_files() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: reads and writes the one struct.
     unsafe {
@@ -133,14 +149,14 @@ pub(crate) fn raise_open_files() -> io::Result<u64> {
 }
 
 /// Has this process killed when its parent dies, so that a run that is broken off leaves nothing.
-pub(crate) fn die_with_parent() -> io::Result<()> {
+pub fn die_with_parent() -> io::Result<()> {
     // SAFETY: no pointers.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
     Ok(())
 }
 
 /// Sends SIGINT to a child that has not been waited for.
-pub(crate) fn interrupt(pid: u32) -> io::Result<()> {
+pub fn interrupt(pid: u32) -> io::Result<()> {
     // SAFETY: no pointers.
     check(unsafe { libc::kill(pid as libc::pid_t, libc::SIGINT) })?;
     Ok(())

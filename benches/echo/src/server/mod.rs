@@ -10,7 +10,7 @@ use clap::ValueEnum;
 /// One coroutine for each connection. The same text as `threads`: only the names are others.
 mod coroutines {
     use greenling::net::{TcpListener, TcpStream};
-    use greenling::thread::Builder;
+    use greenling::thread::{Builder, sleep};
 
     include!("blocking.rs");
 }
@@ -18,14 +18,14 @@ mod coroutines {
 /// One thread for each connection.
 mod threads {
     use std::net::{TcpListener, TcpStream};
-    use std::thread::Builder;
+    use std::thread::{Builder, sleep};
 
     include!("blocking.rs");
 }
 
 /// Which server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// An epoll loop by hand: the least that an echo can cost.
     Raw,
     /// A coroutine for each connection.
@@ -35,7 +35,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Kind::Raw => "raw",
             Kind::Greenling => "greenling",
@@ -46,7 +46,7 @@ impl Kind {
 
 /// Serves on a free port of the loopback interface, which it prints. With `corrupt`, `raw` answers
 /// wrongly now and then.
-pub(crate) fn serve(kind: Kind, corrupt: bool) -> io::Result<()> {
+pub fn serve(kind: Kind, corrupt: bool) -> io::Result<()> {
     match kind {
         Kind::Raw => {
             let listener = TcpListener::bind(("127.0.0.1", 0))?;
