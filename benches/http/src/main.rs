@@ -10,15 +10,13 @@
 mod hello;
 mod run;
 mod server;
-#[path = "../../echo/src/sys.rs"]
-#[allow(dead_code, reason = "the echo bench needs more of it")]
-mod sys;
 mod wrk;
 
 use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use greenling_echo_bench::sys;
 
 /// HTTP servers compared: processor time per request.
 #[derive(Parser, Debug)]

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use crate::server::{Kind, Nginx};
 use crate::wrk::{self, Report};
-use crate::{Options, hello, sys};
+use greenling_echo_bench::sys;
+
+use crate::{Options, hello};
 
 pub(crate) fn run(options: &Options) -> io::Result<()> {
     give_up_after(Duration::from_secs(options.limit));

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use crate::hello;
-use crate::sys::{Epoll, HANG_UP, READABLE, WRITABLE, event_buffer};
+use greenling_echo_bench::sys::{Epoll, HANG_UP, READABLE, WRITABLE, event_buffer};
 
 /// What the listener is registered as.
 const LISTENER: u64 = u64::MAX;
