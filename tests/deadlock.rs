@@ -105,7 +105,9 @@ fn each_kind_of_lock_says_who_holds_it() {
             drop(spawn(name, move || f(&condvar)));
         };
         waiter("condvar", |all| drop(all.1.wait(all.0.lock().unwrap())));
-        waiter("barrier", |all| drop(all.2.wait()));
+        waiter("barrier", |all| {
+            all.2.wait();
+        });
         waiter("semaphore", |all| drop(all.3.acquire()));
         let report = report(|| thread::park());
         let held = |what: &str| format!("waits for {what}, held by 'holder' (#");

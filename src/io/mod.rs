@@ -11,7 +11,7 @@ mod poll;
 mod stdio;
 
 pub use adapter::{Adapter, wait_readable, wait_writable};
-pub(crate) use nowait::{Plain, kind};
+pub(crate) use nowait::Plain;
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use poll::{PollFd, poll};
 pub use std::io::*;

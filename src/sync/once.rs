@@ -56,6 +56,7 @@ impl Once {
     /// One that has not been done.
     #[inline]
     #[must_use]
+    #[allow(clippy::new_without_default, reason = "std has none")]
     pub const fn new() -> Once {
         Once {
             state: AtomicU8::new(INCOMPLETE),
