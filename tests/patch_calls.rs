@@ -138,6 +138,7 @@ fn children_are_waited_for() {
             let mut status = 0;
             // SAFETY: the status is valid.
             let waited = unsafe { libc::waitpid(pid as i32, &mut status, 0) } == pid as i32;
+            // SAFETY: as above.
             let again = outcome(unsafe { libc::waitpid(pid as i32, &mut status, 0) });
             let pid = shell("sleep 0.4; exit 7").id();
             // SAFETY: plain data.
@@ -161,6 +162,7 @@ fn any_child_is_waited_for() {
         // It ends when its input does, which another coroutine sees to.
         let mut command = Command::new("sh");
         command.args(["-c", "cat; exit 9"]);
+        #[expect(clippy::zombie_processes, reason = "libc::wait is what is tested")]
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let (id, input) = (child.id(), child.stdin.take());
         let waiter = spawn(move || {
@@ -366,6 +368,7 @@ fn standard_output_is_left_alone() {
         let (mut reader, writer) = common::pipe().unwrap();
         // SAFETY: descriptors are valid; the copy keeps the real one.
         let real = unsafe { libc::dup(1) };
+        // SAFETY: as above.
         unsafe { libc::dup2(writer.as_raw_fd(), 1) };
         let drain = thread::spawn(move || {
             thread::sleep(50 * MS);

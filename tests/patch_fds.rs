@@ -10,10 +10,12 @@ use std::fs::File;
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{mem, ptr, thread};
 
 use common::{deadline, pipe};
+use greenling::event::Event;
 use greenling::{patch, spawn};
 use native::{WAIT, both, outcome, same};
 
@@ -238,13 +240,16 @@ fn poll_leaves_nobody_waiting() {
         patch::all();
         let (a, mut b) = UnixStream::pair().unwrap();
         let mut reader = a.try_clone().unwrap();
+        let polled = Arc::new(Event::new());
+        let tell = polled.clone();
         let work = spawn(move || {
             for _ in 0..3 {
                 assert_eq!(poll(&mut [entry(&a, libc::POLLIN)], 5), 0);
             }
+            tell.set();
             assert_eq!(poll(&mut [entry(&a, libc::POLLIN)], -1), 1);
         });
-        greenling::sleep(Duration::from_millis(50));
+        polled.wait();
         b.write_all(b"x").unwrap();
         work.join().unwrap();
         // Main is alone and reads what is there; then nobody is left to be woken.

@@ -234,7 +234,8 @@ fn connecting_waits_for_room_in_a_unix_listeners_queue() {
             unsafe { libc::listen(listener.as_raw_fd(), 0) };
             let server = thread::spawn(move || {
                 thread::sleep(WAIT);
-                (0..3).map(|_| listener.accept().unwrap()).collect::<Vec<_>>().len()
+                let accepted: Vec<_> = (0..3).map(|_| listener.accept().unwrap()).collect();
+                accepted.len()
             });
             let _clients: Vec<_> =
                 (0..3).map(|_| UnixStream::connect_addr(&name).unwrap()).collect();
