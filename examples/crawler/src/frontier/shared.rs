@@ -52,9 +52,16 @@ add(2, tonumber(ARGV[1]))
 return 0
 ";
 
-/// ARGV: lease in ms, most pages of a host at a time, delay in ms, most pages or -1. Returns {job} or {'', what}.
+/// ARGV: lease in ms, most pages of a host at a time, delay in ms, most pages or -1, the crawler, the number of its
+/// request. Returns {job} or {'', what}. A request whose answer was lost may be sent again: it gets the same page.
 const NEXT: &str = r"
 local lease, per_host, delay, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local given = redis.call('HGET', key('given'), ARGV[5])
+if given then
+  local number, url = string.match(given, '^(%d+) (.*)$')
+  local job = number == ARGV[6] and redis.call('HGET', key('leased'), url)
+  if job then return {job} end
+end
 for _, url in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, 100)) do
   local job = redis.call('HGET', key('leased'), url)
   local host = redis.call('HGET', key('hosts'), url)
@@ -92,6 +99,7 @@ for _ = 1, redis.call('LLEN', key('ring')) do
       redis.call('ZADD', key('leases'), now + lease, url)
       redis.call('HSET', key('leased'), url, job)
       redis.call('HSET', key('hosts'), url, host)
+      redis.call('HSET', key('given'), ARGV[5], ARGV[6] .. ' ' .. url)
       redis.call('DECR', key('queued'))
       redis.call('INCR', key('handed'))
       return {job}
@@ -132,8 +140,11 @@ return {tonumber(redis.call('GET', key('queued')) or '0'), redis.call('ZCARD', k
 pub(crate) struct Shared {
     client: Client,
     idle: Mutex<Vec<Connection>>,
-    /// Whoever asks for the next page; the others wait their turn here, and not at the server.
-    turn: Mutex<()>,
+    /// Whoever asks for the next page; the others wait their turn here, and not at the server. How many pages
+    /// were asked for.
+    turn: Mutex<u64>,
+    /// Tells this crawler from all others.
+    own_name: String,
     scripts: Scripts,
     prefix: String,
     limits: Limits,
@@ -169,6 +180,7 @@ impl Shared {
             client,
             idle: Mutex::default(),
             turn: Mutex::default(),
+            own_name: own_name(),
             scripts,
             // The braces put all keys into one slot of a cluster.
             prefix: format!("{{crawler:{name}}}"),
@@ -235,6 +247,16 @@ impl Shared {
     }
 }
 
+/// The process, and a number that no other process has drawn.
+fn own_name() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    format!(
+        "{}-{:016x}",
+        std::process::id(),
+        RandomState::new().hash_one(std::time::SystemTime::now())
+    )
+}
+
 /// Whether the server may be back soon.
 fn is_passing(error: &RedisError) -> bool {
     let starting = error.code().is_some_and(|code| matches!(code, "LOADING" | "BUSY" | "TRYAGAIN"));
@@ -249,12 +271,15 @@ impl Frontier for Shared {
     }
 
     fn next(&self) -> io::Result<Option<Job>> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        *turn += 1;
         let args = [
             self.lease.as_millis().to_string(),
             self.limits.per_host.to_string(),
             self.limits.delay.as_millis().to_string(),
             self.limits.max_pages.map_or("-1".to_owned(), |max| max.to_string()),
+            self.own_name.clone(),
+            turn.to_string(),
         ];
         while !self.stopped.load(Ordering::Relaxed) {
             let answer: Vec<String> = self.run(&self.scripts.next, &args)?;
