@@ -2,6 +2,8 @@
 
 #![cfg(feature = "patch")]
 
+#[path = "common/child.rs"]
+mod child;
 mod common;
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -9,6 +11,7 @@ use std::sync::{Arc, Barrier, Condvar, Mutex, Once, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use child::On;
 use common::deadline;
 use greenling::{join_all, patch, sleep, spawn};
 
@@ -319,4 +322,25 @@ fn the_call_itself() {
             assert_eq!(thread.join().unwrap(), 0);
         }
     });
+}
+
+#[test]
+fn a_deadlock_of_stds_locks_ends_the_process_loudly() {
+    let ended = child::run(On::MainThread, 60, || {
+        patch::all();
+        let lock = Arc::new(Mutex::new(()));
+        let held = lock.clone();
+        let _owner = greenling::thread::Builder::new()
+            .name("owner".into())
+            .spawn(move || {
+                let _guard = held.lock().unwrap();
+                greenling::thread::park(); // for ever
+            })
+            .unwrap();
+        greenling::yield_now();
+        let _guard = lock.lock().unwrap();
+    });
+    ended.died_of(libc::SIGABRT);
+    assert!(ended.stderr.contains("nothing can ever run again"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("owner"), "{}", ended.stderr);
 }
