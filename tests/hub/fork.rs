@@ -497,6 +497,21 @@ fn the_hubs_of_threads_that_are_not_in_the_child_take_nothing_there() {
 }
 
 /// Whatever the other threads are in the middle of, the child does not find a lock held.
+/// A hub that comes and goes, on a thread that std has not made and takes no lock for.
+fn a_short_thread() {
+    extern "C" fn life(_: *mut libc::c_void) -> *mut libc::c_void {
+        spawn(|| ()).join().unwrap();
+        std::ptr::null_mut()
+    }
+    let mut thread = 0;
+    // SAFETY: the function fits, and the thread is joined.
+    unsafe {
+        let (none, nothing) = (std::ptr::null(), std::ptr::null_mut());
+        assert_eq!(libc::pthread_create(&mut thread, none, life, nothing), 0);
+        assert_eq!(libc::pthread_join(thread, std::ptr::null_mut()), 0);
+    }
+}
+
 #[test]
 fn a_fork_in_a_storm_leaves_a_child_that_works() {
     let ended = child::run(On::MainThread, 120, || {
@@ -504,11 +519,13 @@ fn a_fork_in_a_storm_leaves_a_child_that_works() {
         let done = Arc::new(AtomicU32::new(0));
         let here = hub::handle();
         let main = thread::current();
+        let begun = Arc::new(std::sync::Barrier::new(5));
         let storm: Vec<_> = (0..4)
             .map(|_| {
                 let (stop, here, main) = (stop.clone(), here.clone(), main.clone());
-                let done = done.clone();
+                let (done, begun) = (done.clone(), begun.clone());
                 std::thread::spawn(move || {
+                    begun.wait();
                     while !stop.load(Ordering::Relaxed) {
                         main.unpark();
                         let count = done.clone();
@@ -516,11 +533,13 @@ fn a_fork_in_a_storm_leaves_a_child_that_works() {
                         let own = spawn(|| thread::sleep(Duration::from_micros(20)));
                         own.join().unwrap();
                         let _ = sent.unwrap().join();
-                        std::thread::spawn(|| spawn(|| ()).join().unwrap()).join().unwrap();
+                        a_short_thread();
                     }
                 })
             })
             .collect();
+        // std's own locks, which a thread takes as it begins, would stay taken in a child.
+        begun.wait();
         for _ in 0..40 {
             thread::sleep(Duration::from_millis(1));
             in_fork(|| {
