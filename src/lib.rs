@@ -17,6 +17,7 @@ pub mod block_on;
 pub mod debug;
 pub mod error;
 pub mod event;
+pub mod fs;
 pub mod generator;
 pub mod greenlet;
 pub mod hub;

@@ -5,13 +5,13 @@
 //! they wait; [`poll`] waits for many descriptors at once. Everything else here is `std::io`'s.
 
 mod adapter;
-mod nowait;
+pub(crate) mod nowait;
 pub(crate) mod pipe;
 mod poll;
 mod stdio;
 
 pub use adapter::{Adapter, wait_readable, wait_writable};
-pub(crate) use nowait::{Plain, kind};
+pub(crate) use nowait::Plain;
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use poll::{PollFd, poll};
 pub use std::io::*;
