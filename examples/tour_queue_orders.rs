@@ -56,8 +56,8 @@ fn blocking() {
 
     // Waiting for as long as it takes.
     let later = queue.clone();
-    spawn_later(WHILE, move || later.put("at last").unwrap());
     let start = Instant::now();
+    spawn_later(WHILE, move || later.put("at last").unwrap());
     assert_eq!(queue.get(), Ok("at last"));
     println!("it took {} ms to come", start.elapsed().as_millis());
     assert!(start.elapsed() >= WHILE);

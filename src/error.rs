@@ -236,3 +236,16 @@ impl fmt::Display for ParentError {
 }
 
 impl std::error::Error for ParentError {}
+
+/// [`Semaphore::add_permits`](crate::sync::Semaphore::add_permits): more than the semaphore may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TooManyPermits;
+
+impl fmt::Display for TooManyPermits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("more permits than the semaphore may have")
+    }
+}
+
+impl std::error::Error for TooManyPermits {}

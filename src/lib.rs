@@ -29,6 +29,8 @@ pub mod pool;
 pub mod process;
 pub mod queue;
 pub mod select;
+pub mod server;
+pub mod sync;
 pub mod thread;
 pub mod threadpool;
 pub mod time;

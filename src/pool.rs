@@ -34,6 +34,8 @@ pub use map::{Imap, ImapUnordered};
 use crate::rt::Deadline;
 use crate::thread::{self, Builder, JoinHandle};
 use crew::Crew;
+// For servers, which limit what they accept rather than what they spawn.
+pub(crate) use crew::{Slot, Slots};
 
 /// Coroutines that are waited for, or killed, together.
 ///

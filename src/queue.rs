@@ -52,10 +52,13 @@ pub use iter::{Iter, TryIter};
 
 use crate::rt::{self, Deadline, Reason, WaitQueue, Waited, Woken};
 use iter::Source;
-use store::{Fifo, Heap, Lifo};
+use store::{Heap, Lifo};
 
 pub(crate) use common::{Core, Wake};
-pub(crate) use store::Store;
+pub(crate) use store::{Fifo, Store};
+
+const FOR_ITEM: Reason = Reason::Wait("an item of a queue");
+const FOR_ROOM: Reason = Reason::Wait("room in a queue");
 
 /// A queue: first in, first out.
 ///
@@ -169,7 +172,7 @@ macro_rules! methods {
             #[inline]
             #[track_caller]
             pub fn put(&self, item: T) -> Result<(), PutError<T>> {
-                self.core.put(item, None).map_err(|error| PutError(error.into_inner()))
+                self.core.put(item, FOR_ROOM, None).map_err(|error| PutError(error.into_inner()))
             }
 
             /// Puts an item in if that needs no wait: there is room, or somebody waits for an item.
@@ -187,7 +190,7 @@ macro_rules! methods {
             /// The item, if there was no room in time or the queue is closed.
             #[track_caller]
             pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutTimeoutError<T>> {
-                self.core.put(item, Deadline::after(timeout))
+                self.core.put(item, FOR_ROOM, Deadline::after(timeout))
             }
 
             /// Takes the next item; waits for one while there is none.
@@ -197,7 +200,7 @@ macro_rules! methods {
             #[inline]
             #[track_caller]
             pub fn get(&self) -> Result<T, GetError> {
-                self.core.get(None).map_err(|_| GetError)
+                self.core.get(FOR_ITEM, None).map_err(|_| GetError)
             }
 
             /// Takes the next item, if there is one.
@@ -215,7 +218,7 @@ macro_rules! methods {
             /// If none came in time, or none will come any more.
             #[track_caller]
             pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetTimeoutError> {
-                self.core.get(Deadline::after(timeout))
+                self.core.get(FOR_ITEM, Deadline::after(timeout))
             }
 
             /// A copy of the next item, which stays where it is; waits while there is none.
@@ -313,7 +316,7 @@ macro_rules! methods {
         impl<T $(: $Ord)?> Source<T> for $Queue<T> {
             #[track_caller]
             fn next(&self, wait: bool) -> Option<T> {
-                if wait { self.core.get(None).ok() } else { self.core.try_get().ok() }
+                if wait { self.core.get(FOR_ITEM, None).ok() } else { self.core.try_get().ok() }
             }
         }
 

@@ -24,7 +24,7 @@
 //! assert!(matches!(next, Next::Job("a job")));
 //! ```
 //!
-//! Exactly one of the things happens: what a queue gives to a `Select` is what [`wait`](Select::wait)
+//! Exactly one of the things happens: what a queue or a channel gives to a `Select` is what [`wait`](Select::wait)
 //! returns, and nothing is taken from the others. If several are ready, one of them is chosen at random, so
 //! that a busy one does not keep the others waiting. (Go's `select`.)
 
@@ -47,6 +47,7 @@ mod sealed {
 /// | what | is ready when | and gives |
 /// |---|---|---|
 /// | `&Queue<T>`, `&LifoQueue<T>`, `&PriorityQueue<T>`, `&JoinableQueue<T>` | it has an item or is closed | `Result<T, GetError>` |
+/// | [`&mpsc::Receiver<T>`](crate::sync::mpsc::Receiver) | it has a message or has no sender | `Result<T, RecvError>` |
 /// | [`&Event`](crate::event::Event) | it is set | `()` |
 /// | [`&AsyncResult<T, E>`](crate::event::AsyncResult) | it is set | `Result<&T, &E>` |
 /// | [`&JoinHandle<T>`](crate::thread::JoinHandle) | the coroutine has ended | `()`; joining it does not wait |

@@ -273,7 +273,7 @@ impl ThreadPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        if rt::is_unwinding() {
+        if rt::had_better_block() {
             // Others must not run now: they would see the thread panicking.
             return Ok(f());
         }
@@ -328,11 +328,7 @@ impl ThreadPool {
             })
             .collect();
         let mut left = Left(jobs.into_iter());
-        let mut results = Vec::with_capacity(left.0.len());
-        while let Some(job) = left.0.next() {
-            results.push(job.join());
-        }
-        results
+        left.0.by_ref().map(Job::join).collect()
     }
 
     /// Waits until every job has ended, including those that come meanwhile. (gevent's `join`.)

@@ -15,6 +15,7 @@ use greenling::hub::{Config, Handle, Stats};
 use greenling::io::Adapter;
 use greenling::net::{TcpListener, TcpStream};
 use greenling::thread::{Builder, JoinHandle, Thread, ThreadId};
+use greenling::threadpool::{Job, ThreadPool};
 
 /// Fails to compile unless the type has all the traits.
 macro_rules! is {
@@ -99,6 +100,14 @@ fn sockets_are_what_they_are_in_std() {
     is!(TcpListener: Send + Sync + Unpin + Debug);
     is_not!(TcpStream: Clone);
     is_not!(TcpListener: Clone);
+}
+
+#[test]
+fn pools_of_threads_and_their_jobs_may_be_anywhere() {
+    is!(ThreadPool: Send + Sync + Clone + Unpin + Debug + UnwindSafe + RefUnwindSafe);
+    is!(Job<SendOnly>: Send + Sync + Unpin + Debug + UnwindSafe + RefUnwindSafe);
+    is_not!(Job<Neither>: Send);
+    is_not!(Job<u8>: Clone);
 }
 
 #[test]

@@ -298,8 +298,7 @@ fn echo_server_waits_when_descriptors_run_out_and_then_goes_on() {
     // Taken away behind its back, since it would serve fewer clients if it knew.
     server.limit_open_files(16);
     let mut streams: Vec<_> = (0..16).map(|_| connect(address)).collect();
-    server.line_with("accepting again in 10ms");
-    server.line_with("accepting again in 20ms");
+    server.line_with("trying again in 10ms");
 
     // Each client that leaves lets one of those in that wait, until all have been served.
     for mut stream in streams.drain(..) {

@@ -117,3 +117,25 @@ fn start_after_a_delay() {
     let said: Vec<&str> = lines.iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
     assert_eq!(said, ["now", "one", "three", "five"]);
 }
+
+#[test]
+fn two_locks_in_opposite_order() {
+    let lines = run("tour_bank_transfer");
+    assert_eq!(lines[0..2], ["careless:", "deadlock: nothing can ever run again"]);
+    assert_eq!(count(&lines, "' waits for a Mutex, held by '"), 2);
+    assert_eq!(lines.last().unwrap(), "balances: [430, 570]");
+}
+
+#[test]
+fn five_at_a_time() {
+    let lines = run("tour_semaphore");
+    assert_eq!(count(&lines, "sits down"), 20);
+    assert!(count(&lines, ": 5 at table") > 0 && count(&lines, ": 6 at table") == 0);
+}
+
+#[test]
+fn a_recursive_lock() {
+    let lines = run("tour_reentrant");
+    assert_eq!(lines.len(), 19);
+    assert_eq!(lines[2], "Ada begins 1");
+}

@@ -164,7 +164,8 @@ fn watch(fds: &[PollFd<'_>]) -> io::Result<OwnedFd> {
     let set = syscall!(epoll_create1(libc::EPOLL_CLOEXEC))?;
     // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
     let set = unsafe { OwnedFd::from_raw_fd(set) };
-    let mut wanted: Vec<(RawFd, i16)> = fds.iter().map(|fd| (fd.inner.fd, fd.inner.events)).collect();
+    let mut wanted: Vec<(RawFd, i16)> =
+        fds.iter().map(|fd| (fd.inner.fd, fd.inner.events)).collect();
     wanted.sort_unstable();
     // Once for each descriptor, however often it is in the list.
     wanted.dedup_by(|next, kept| {

@@ -160,19 +160,19 @@ impl Crew {
 }
 
 /// A number of permits, handed on in the order in which they were asked for.
-pub(super) struct Slots {
+pub(crate) struct Slots {
     size: usize,
     /// How many nobody has. Zero while somebody waits.
     free: WaitQueue<usize>,
 }
 
 /// The right to be one of so many. Given back when it is dropped.
-pub(super) struct Slot {
+pub(crate) struct Slot {
     slots: Arc<Slots>,
 }
 
 impl Slots {
-    pub(super) fn new(size: usize) -> Slots {
+    pub(crate) fn new(size: usize) -> Slots {
         Slots { size, free: WaitQueue::new(size) }
     }
 
@@ -188,7 +188,7 @@ impl Slots {
 
     /// `None` if the deadline has passed.
     #[track_caller]
-    pub(super) fn acquire(this: &Arc<Slots>, deadline: Option<Deadline>) -> Option<Slot> {
+    pub(crate) fn acquire(this: &Arc<Slots>, deadline: Option<Deadline>) -> Option<Slot> {
         let reason = Reason::Wait("a slot of a pool");
         let deadline = deadline.map(|deadline| deadline.0);
         match this.free.wait(reason, deadline, None, |free, _| Slots::take(free)) {

@@ -1,5 +1,7 @@
 //! [`Child`] and its ends of the pipes.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;

@@ -1,5 +1,7 @@
 //! [`Command`].
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;

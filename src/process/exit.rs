@@ -1,5 +1,7 @@
 //! How one learns of a child's end.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus};

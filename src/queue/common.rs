@@ -59,7 +59,7 @@ impl Drop for Wake {
 }
 
 impl<T, S> Core<T, S> {
-    pub(super) const fn new(store: S, capacity: usize) -> Self {
+    pub(crate) const fn new(store: S, capacity: usize) -> Self {
         let state =
             State { store, capacity, closed: false, offers: false, peeking: false, accepted: 0 };
         Core {
@@ -123,11 +123,24 @@ impl<T, S> Core<T, S> {
         self.lock().closed
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.refuse_reentry();
         // Putters get their offers back, getters nothing; nobody waits any more after this.
         self.items.update_and_wake_all(|state| state.closed = true);
         self.peekers.update_and_wake_all(|()| ());
+    }
+}
+
+impl<T, S: Default> Core<T, S> {
+    /// Closes the queue and takes all that is in it.
+    pub(crate) fn close_and_clear(&self) -> S {
+        self.refuse_reentry();
+        let left = self.items.update_and_wake_all(|state| {
+            state.closed = true;
+            std::mem::take(&mut state.store)
+        });
+        self.peekers.update_and_wake_all(|()| ());
+        left
     }
 }
 
@@ -163,17 +176,22 @@ impl<T, S: Store<T>> Core<T, S> {
     }
 
     /// To be called after a put.
-    #[inline]
+    #[inline(always)]
     fn wake_peekers(&self, mut locked: Locked<'_, State<S>, T>) {
         if locked.peeking && locked.store.len() > 0 {
             locked.peeking = false;
             drop(locked);
-            self.peekers.update_and_wake_all(|()| ());
+            self.let_peekers_look();
         }
     }
 
+    #[cold]
+    fn let_peekers_look(&self) {
+        self.peekers.update_and_wake_all(|()| ());
+    }
+
     #[inline]
-    pub(super) fn try_put(&self, item: T) -> Result<(), TryPutError<T>> {
+    pub(crate) fn try_put(&self, item: T) -> Result<(), TryPutError<T>> {
         let mut wake = Wake::default();
         let mut offer = Some(item);
         let mut locked = self.lock();
@@ -189,25 +207,33 @@ impl<T, S: Store<T>> Core<T, S> {
 
     #[inline]
     #[track_caller]
-    pub(super) fn put(
+    pub(crate) fn put(
         &self,
         item: T,
+        reason: Reason,
         deadline: Option<Deadline>,
     ) -> Result<(), PutTimeoutError<T>> {
         match self.try_put(item) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                rt::charge();
+                Ok(())
+            }
             Err(TryPutError::Closed(item)) => Err(PutTimeoutError::Closed(item)),
-            Err(TryPutError::Full(item)) => self.wait_for_room(item, deadline),
+            Err(TryPutError::Full(item)) => self.wait_for_room(item, reason, deadline),
         }
     }
 
     #[cold]
     #[track_caller]
-    fn wait_for_room(&self, item: T, deadline: Option<Deadline>) -> Result<(), PutTimeoutError<T>> {
+    fn wait_for_room(
+        &self,
+        item: T,
+        reason: Reason,
+        deadline: Option<Deadline>,
+    ) -> Result<(), PutTimeoutError<T>> {
         self.refuse_reentry();
         let mut wake = Wake::default();
         let deadline = deadline.map(|deadline| deadline.0);
-        let reason = Reason::Wait("room in a queue");
         let waited = self.items.wait(reason, deadline, Some(item), |locked, offer| {
             if locked.closed {
                 return Some(offer.take());
@@ -265,6 +291,22 @@ impl<T, S: Store<T>> Core<T, S> {
         }
     }
 
+    /// As `take`, but leaves all that is there in `rest`, which must be empty, if there is no bound: so that
+    /// the next ones can be had without the lock. Nobody else must get items from this queue meanwhile.
+    #[inline]
+    pub(crate) fn take_all(
+        &self,
+        locked: &mut Locked<'_, State<S>, T>,
+        wake: &mut Wake,
+        rest: &mut S,
+    ) -> Result<T, TryGetError> {
+        if locked.capacity == usize::MAX && locked.store.len() > 0 {
+            std::mem::swap(&mut locked.store, rest);
+            return rest.pop().ok_or(TryGetError::Empty);
+        }
+        self.take(locked, wake)
+    }
+
     /// Whether a getter need not wait; if it must, its offer is none. For `select`.
     pub(crate) fn is_ready(locked: &mut Locked<'_, State<S>, T>) -> bool {
         let is_offered = locked.offers && locked.waiting() > 0;
@@ -275,42 +317,59 @@ impl<T, S: Store<T>> Core<T, S> {
 
     #[inline]
     pub(crate) fn try_get(&self) -> Result<T, TryGetError> {
+        self.try_get_by(|locked, wake| self.take(locked, wake))
+    }
+
+    /// As `try_get`, with something else than `take`.
+    #[inline]
+    pub(crate) fn try_get_by(
+        &self,
+        take: impl FnOnce(&mut Locked<'_, State<S>, T>, &mut Wake) -> Result<T, TryGetError>,
+    ) -> Result<T, TryGetError> {
         let mut wake = Wake::default();
         let mut locked = self.lock();
-        let taken = self.take(&mut locked, &mut wake);
+        let taken = take(&mut locked, &mut wake);
         drop(locked);
         taken
     }
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
-    pub(super) fn get(&self, deadline: Option<Deadline>) -> Result<T, GetTimeoutError> {
-        match self.try_get() {
-            Ok(item) => Ok(item),
-            Err(TryGetError::Closed) => Err(GetTimeoutError::Closed),
-            Err(TryGetError::Empty) => self.wait_for_item(deadline),
-        }
+    pub(crate) fn get(
+        &self,
+        reason: Reason,
+        deadline: Option<Deadline>,
+    ) -> Result<T, GetTimeoutError> {
+        self.get_by(reason, deadline, |locked, wake| self.take(locked, wake))
     }
 
-    #[inline(never)]
+    /// As `get`, with something else than `take` to take an item if there is one.
+    #[inline(always)]
     #[track_caller]
-    fn wait_for_item(&self, deadline: Option<Deadline>) -> Result<T, GetTimeoutError> {
+    pub(crate) fn get_by(
+        &self,
+        reason: Reason,
+        deadline: Option<Deadline>,
+        take: impl FnOnce(&mut Locked<'_, State<S>, T>, &mut Wake) -> Result<T, TryGetError>,
+    ) -> Result<T, GetTimeoutError> {
         self.refuse_reentry();
         let mut wake = Wake::default();
         let deadline = deadline.map(|deadline| deadline.0);
-        let reason = Reason::Wait("an item of a queue");
-        let waited = self.items.wait(reason, deadline, None, |locked, _| {
-            match self.take(locked, &mut wake) {
+        let waited =
+            self.items.wait(reason, deadline, None, |locked, _| match take(locked, &mut wake) {
                 Err(TryGetError::Empty) => {
                     locked.offers = false;
                     None
                 }
                 taken => Some(taken),
-            }
-        });
+            });
         drop(wake);
         match waited {
-            Ok(Waited::Attempted(Ok(item)) | Waited::Granted(Some(item))) => Ok(item),
+            Ok(Waited::Attempted(Ok(item))) => {
+                rt::charge();
+                Ok(item)
+            }
+            Ok(Waited::Granted(Some(item))) => Ok(item),
             Ok(Waited::Attempted(Err(_)) | Waited::Granted(None)) => Err(GetTimeoutError::Closed),
             Err((Woken::TimedOut, _)) => Err(GetTimeoutError::Timeout),
             Err((interrupted, _)) => rt::unwind(interrupted),

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::helpers::{self, Others};
 use super::hub::Hub;
 use super::sys;
+use super::task::lock_word::{Holder, holder, matches};
 use super::task::{Reason, State, Task, Woken};
 
 /// What a coroutine is doing.
@@ -74,12 +75,14 @@ impl Hub {
             Reason::Write(fd) => format!("room to write on descriptor {fd}"),
             Reason::Shutdown => "the end of all others".to_owned(),
             Reason::Wait(what) => what.to_owned(),
-            Reason::Lock(what, owner) => {
+            Reason::Lock(what, word) => {
                 // SAFETY: the waiter borrows the lock, and it is parked, as the caller has seen.
-                let owner = unsafe { (*owner).load(Ordering::Relaxed) };
-                match owner {
-                    0 => what.to_owned(),
-                    owner => format!("{what}, held by {}", self.name_of(owner)),
+                let word = unsafe { (*word).load(Ordering::Relaxed) };
+                match holder(word) {
+                    Holder::Nobody => what.to_owned(),
+                    Holder::One(id) => format!("{what}, held by {}", self.name_of(id)),
+                    Holder::Sharers(1) => format!("{what}, held by one reader"),
+                    Holder::Sharers(n) => format!("{what}, held by {n} readers"),
                 }
             }
         }
@@ -90,17 +93,17 @@ impl Hub {
             Some(name) => format!("'{name}' (#{id})"),
             None => format!("#{id}"),
         };
-        if self.main.id() == id {
+        if matches(self.main.id(), id) {
             return named(&self.main);
         }
         for (_, task) in self.tasks.borrow().iter() {
             // SAFETY: the hub owns the tasks in its table.
             let task = unsafe { task.get() };
-            if task.id() == id {
+            if matches(task.id(), id) {
                 return named(task);
             }
         }
-        format!("#{id}")
+        format!("#{id}, of another thread or ended")
     }
 
     /// Called when the hub is about to sleep with no timer set and no descriptor waited for. If nobody can

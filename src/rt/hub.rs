@@ -114,6 +114,7 @@ fn make() -> *const Hub {
 }
 
 /// The thread's hub, if it has one.
+#[inline(always)]
 pub(super) fn existing() -> *const Hub {
     HUB.get()
 }
@@ -611,7 +612,7 @@ impl Hub {
     /// The unparker of the current task.
     #[inline]
     pub(super) fn unparker(&self) -> Unparker {
-        Unparker(self.current_arc())
+        Unparker::new(self.current_arc())
     }
 
     pub(super) fn stats(&self) -> super::HubStats {
@@ -665,21 +666,40 @@ fn stack_top() -> *const i8 {
 
 /// Whatever wakes one certain coroutine, from any thread.
 #[derive(Clone)]
-pub(crate) struct Unparker(TaskArc);
+pub(crate) struct Unparker(Option<TaskArc>);
 
 impl Unparker {
     pub(crate) fn new(task: TaskArc) -> Self {
-        Unparker(task)
+        Unparker(Some(task))
+    }
+
+    /// Wakes the task at once if it is one of the calling thread's; that is a few writes to what is the
+    /// thread's own. Otherwise the unparker that is to do it, when the caller has let go of its locks. (So
+    /// the count of the task's owners changes only between threads.)
+    ///
+    /// # Safety
+    /// The task must not have finished.
+    #[inline(always)]
+    pub(super) unsafe fn wake_or_new(task: TaskRef) -> Self {
+        // SAFETY: see `hub`; and the task is alive by contract.
+        match unsafe { (HUB.get().as_ref(), task.get()) } {
+            (Some(hub), shared) if hub.owns(shared) => {
+                hub.wake(task, Woken::Unparked);
+                Unparker(None)
+            }
+            // SAFETY: by contract.
+            _ => Unparker::new(unsafe { task.to_arc() }),
+        }
     }
 
     /// Ends the coroutine's park, if it is parked. A coroutine that has finished is not disturbed.
     #[inline]
     pub(crate) fn unpark(self) {
-        let hub = HUB.get();
+        let Some(task) = self.0 else { return };
         // SAFETY: see `hub`.
-        match unsafe { hub.as_ref() } {
-            Some(hub) if hub.owns(&self.0) => hub.wake(self.0.as_ref(), Woken::Unparked),
-            _ => Task::wake_remotely(self.0),
+        match unsafe { HUB.get().as_ref() } {
+            Some(hub) if hub.owns(&task) => hub.wake(task.as_ref(), Woken::Unparked),
+            _ => Task::wake_remotely(task),
         }
     }
 }

@@ -23,6 +23,9 @@ use super::task::{Limit, Local, Reason, Woken};
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Unwinding {
     pub(super) suspended: u32,
+    /// The task that was resumed in the middle of its unwinding and has not been left again; 0 for none. What
+    /// the count cannot tell while others are suspended: they may have been taken for unwinding in doubt.
+    unwinder: u64,
     /// Grows whenever `panicking` was seen to be false, which proves that the count is zero: whoever
     /// counted itself in before that must not count itself out.
     epoch: u32,
@@ -36,16 +39,25 @@ impl Hub {
         std::thread::panicking() && self.unwinding.get().suspended == 0
     }
 
+    /// The same for locks, which are to be poisoned then: true also for one that is known to unwind although
+    /// others are suspended meanwhile.
+    #[cold]
+    pub(super) fn is_poisoning(&self) -> bool {
+        let Unwinding { suspended, unwinder, .. } = self.unwinding.get();
+        std::thread::panicking() && (suspended == 0 || unwinder == self.current().id())
+    }
+
     /// Suspends by `switch` in the middle of a panic: maybe the current task's own.
     #[cold]
     pub(super) fn suspend_unwinding(&self, switch: impl FnOnce()) {
-        let Unwinding { suspended, epoch } = self.unwinding.get();
-        self.unwinding.set(Unwinding { suspended: suspended + 1, epoch });
+        let is_own = self.is_poisoning();
+        let Unwinding { suspended, epoch, .. } = self.unwinding.get();
+        self.unwinding.set(Unwinding { suspended: suspended + 1, unwinder: 0, epoch });
         switch();
         let now = self.unwinding.get();
-        if now.epoch == epoch {
-            self.unwinding.set(Unwinding { suspended: now.suspended - 1, epoch });
-        }
+        let unwinder = if is_own { self.current().id() } else { 0 };
+        let counted = u32::from(now.epoch == epoch);
+        self.unwinding.set(Unwinding { suspended: now.suspended - counted, unwinder, ..now });
     }
 
     /// Corrects the count if no panic is on its way any more, and wakes those whose interruption had to
@@ -56,7 +68,7 @@ impl Hub {
             return;
         }
         let epoch = self.unwinding.get().epoch.wrapping_add(1);
-        self.unwinding.set(Unwinding { suspended: 0, epoch });
+        self.unwinding.set(Unwinding { suspended: 0, unwinder: 0, epoch });
         let tasks: Vec<_> = self.tasks.borrow().iter().map(|(_, task)| *task).collect();
         for task in tasks {
             // SAFETY: the hub owns the task, and this is its thread.

@@ -1,6 +1,7 @@
 //! Beginning and end: how a hub is made, set up, shut down, taken down with its thread, and what
 //! becomes of it in the child of a fork.
 
+use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -74,6 +75,23 @@ pub(crate) fn fresh_id() -> u64 {
     NEXT_ID.fetch_add(1, Ordering::Relaxed)
 }
 
+thread_local! {
+    /// The ids that the thread's next hub and its main coroutine will have; 0 if that is open.
+    static RESERVED: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+}
+
+/// The ids of the thread's hub and its main coroutine, for a thread that has no hub yet: what it locks before it
+/// has one is held by main after.
+pub(super) fn reserved_ids() -> (u64, u64) {
+    let reserved = RESERVED.get();
+    if reserved.0 != 0 {
+        return reserved;
+    }
+    let fresh = (fresh_id(), fresh_id());
+    RESERVED.set(fresh);
+    fresh
+}
+
 impl Hub {
     /// An id that nothing else has, from this hub's own supply.
     #[inline]
@@ -110,12 +128,11 @@ fn remote_for(hub_id: u64) -> &'static Remote {
 
 pub(super) fn new_hub() -> Hub {
     prepare_for_forks();
-    let identity = {
-        let id = fresh_id();
-        (remote_for(id), id)
-    };
+    let (hub_id, main_id) = reserved_ids();
+    RESERVED.set((0, 0));
+    let identity = (remote_for(hub_id), hub_id);
     let name = std::thread::current().name().map(Box::from);
-    let main = Task::new_main(fresh_id(), name, identity);
+    let main = Task::new_main(main_id, name, identity);
     let settings = Settings::defaults();
     if settings.cached_stacks != stack::DEFAULT_CACHED {
         stack::set_cached(settings.cached_stacks);

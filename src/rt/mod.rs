@@ -50,8 +50,8 @@ pub(crate) use reactor::{Direction, SourceId};
 pub(crate) use spawn::{Joiner, Outcome, kill, spawn_on, with_locals};
 pub(crate) use stack::{Stack, force_mprotect_guards, pool_stats, trim as trim_stacks};
 pub(crate) use sys::{is_nonblocking, pidfd_open, set_nonblocking, syscall, wait_for_exit};
-pub(crate) use task::{Completions, Reason, Remote, Task, TaskArc, Woken};
-pub(crate) use wait::{Locked, Node, Selection, WaitQueue, Waited};
+pub(crate) use task::{Completions, Reason, Remote, Task, TaskArc, Woken, lock_word};
+pub(crate) use wait::{Locked, Node, Place, Selection, WaitQueue, Waited};
 
 use crate::error::Killed;
 
@@ -251,13 +251,53 @@ pub(crate) unsafe fn spawn_unchecked<T>(
 
 /// Whether the calling coroutine unwinds, so that what it waits for should rather block the thread than
 /// let others see the thread panicking.
-pub(crate) fn is_unwinding() -> bool {
+pub(crate) fn had_better_block() -> bool {
     std::thread::panicking() && hub::hub().is_unwinding()
 }
 
 /// The calling coroutine.
 pub(crate) fn current() -> TaskArc {
     hub::hub().current_arc()
+}
+
+/// What a lock that the calling coroutine holds has as its word; see [`lock_word`]. Makes no hub.
+#[inline(always)]
+pub(crate) fn my_lock_word() -> u64 {
+    // SAFETY: null or this thread's live hub (see `hub::hub`).
+    match unsafe { hub::existing().as_ref() } {
+        Some(hub) => hub.current().lock_word(),
+        None => word_before_hub(),
+    }
+}
+
+#[cold]
+fn word_before_hub() -> u64 {
+    let (hub_id, main_id) = life::reserved_ids();
+    lock_word::of(main_id, hub_id)
+}
+
+/// Whether the calling coroutine is unwinding: what `std::thread::panicking` says to a thread. False in
+/// doubt, which there is only while another coroutine of the thread waits in the middle of unwinding. For
+/// locks, which are poisoned then.
+#[inline(always)]
+pub(crate) fn is_unwinding() -> bool {
+    #[cold]
+    fn itself() -> bool {
+        // SAFETY: null or this thread's live hub (see `hub::hub`).
+        unsafe { hub::existing().as_ref() }.is_none_or(hub::Hub::is_poisoning)
+    }
+    std::thread::panicking() && itself()
+}
+
+/// The monotonic clock, to a few milliseconds, at the price of a few nanoseconds.
+pub(crate) fn coarse_now() -> u64 {
+    sys::coarse_now()
+}
+
+/// The calling coroutine's id, which no other ever has.
+#[inline]
+pub(crate) fn current_id() -> u64 {
+    hub::hub().current().id()
 }
 
 /// What wakes the calling coroutine, for any thread.
@@ -302,6 +342,13 @@ pub(crate) fn io_done(fd: RawFd, id: SourceId, short: bool) {
         hub.short_read(fd, id);
     }
     hub.charge();
+}
+
+/// To be told when an operation that may wait had no need to. A coroutine that never has to wait lets others
+/// run here, once in a while.
+#[inline(always)]
+pub(crate) fn charge() {
+    hub::hub().charge();
 }
 
 /// Waits until a descriptor may be ready. `Ok(false)` says that the deadline has passed.

@@ -7,8 +7,8 @@
 //!   waiter                                    granter
 //!   lock; state good? done                    lock; change the state
 //!         else enlist; unlock                       unlink the first node, put a message
-//!   park                                            into it, take its unparker, mark it
-//!   granted? take the message, done                 granted; unlock
+//!   park                                            into it, mark it granted, note who waits
+//!   granted? take the message, done                 (or wake it, on its own thread); unlock
 //!   else lock; unlink: timed out or killed    unpark
 //! ```
 //!
@@ -18,20 +18,22 @@
 //! (`M = ()` for a permit, a value for a channel), or just "look again".
 //!
 //! A waiter may enlist in several queues at once ([`Selection`]). The first grant *claims* it; a granter
-//! that comes second finds the claim taken and goes on to the next waiter.
+//! that comes second finds the claim taken and goes on to the next waiter. Whoever is in one queue only is
+//! claimed by that queue's lock.
 //!
 //! Nodes live on the waiters' stacks: enlisting allocates nothing. That is sound because a waiter leaves
 //! only after its node is unlinked, because parking does not unwind, and because the stack of a coroutine
-//! that never runs again is never reused.
+//! that never runs again is never reused. A waiter's task is not counted either: while a node is linked its
+//! waiter has not gone on, so its task has not finished.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::hub::{self, Hub, Unparker};
+use super::hub::{self, Unparker};
 use super::lock::{Guard, Lock};
-use super::task::{Reason, Woken};
+use super::task::{Reason, TaskRef, Woken};
 
 /// See the module's documentation.
 pub(crate) struct WaitQueue<S, M = ()> {
@@ -53,13 +55,16 @@ unsafe impl<S: Send, M: Send> Send for Inner<S, M> {}
 struct Waiter {
     /// 0, or 1 + the index of the node that was granted. The granter's last access.
     granted: AtomicU32,
-    /// Taken by the one who grants.
-    unparker: UnsafeCell<Option<Unparker>>,
+    /// Whether it may be in several queues, so that their granters have to compete for it.
+    several: bool,
+    /// Whom to wake. It does not finish before it has left all queues.
+    task: TaskRef,
 }
 
 impl Waiter {
-    fn new(hub: &Hub) -> Waiter {
-        Waiter { granted: AtomicU32::new(0), unparker: UnsafeCell::new(Some(hub.unparker())) }
+    #[inline(always)]
+    fn new(task: TaskRef, several: bool) -> Waiter {
+        Waiter { granted: AtomicU32::new(0), several, task }
     }
 
     #[inline]
@@ -97,13 +102,38 @@ impl<M> Node<M> {
     }
 }
 
+/// Where in the queue to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Last,
+    /// For one who was told to look again and looked in vain.
+    First,
+}
+
 impl<S, M> Inner<S, M> {
     /// # Safety
     /// `node` and `waiter` must stay where they are until the node is unlinked.
     unsafe fn enlist(&mut self, node: &Node<M>, waiter: &Waiter, index: u32) {
+        // SAFETY: by contract.
+        unsafe { self.enlist_at(Place::Last, node, waiter, index) };
+    }
+
+    /// # Safety
+    /// As for [`enlist`](Self::enlist).
+    #[inline(always)]
+    unsafe fn enlist_at(&mut self, place: Place, node: &Node<M>, waiter: &Waiter, index: u32) {
         node.waiter.set(waiter);
         node.index.set(index + 1);
         node.linked.set(true);
+        self.len += 1;
+        if place == Place::First && !self.head.is_null() {
+            node.prev.set(ptr::null());
+            node.next.set(self.head);
+            // SAFETY: the head is linked and hence alive.
+            unsafe { (*self.head).prev.set(node) };
+            self.head = node;
+            return;
+        }
         node.next.set(ptr::null());
         node.prev.set(self.tail);
         // SAFETY: the tail is null or a node that is linked and hence alive.
@@ -112,7 +142,6 @@ impl<S, M> Inner<S, M> {
             Some(tail) => tail.next.set(node),
         }
         self.tail = node;
-        self.len += 1;
     }
 
     /// # Safety
@@ -135,6 +164,7 @@ impl<S, M> Inner<S, M> {
 
     /// Takes the first waiter off the queue that nobody else has claimed, exchanges messages with it by
     /// `exchange`, and returns its unparker.
+    #[inline]
     fn grant_first<R>(
         &mut self,
         exchange: impl FnOnce(&mut Option<M>) -> R,
@@ -151,21 +181,26 @@ impl<S, M> Inner<S, M> {
             if waiter.granted.load(Ordering::Relaxed) != 0 {
                 continue;
             }
-            // SAFETY: as above; the waiter looks at the message only after the grant.
-            let message = unsafe { &mut *node.message.get() };
-            // In several queues at once? Then somebody else may claim it now.
-            let claim = CLAIM | node.index.get();
-            let claimed =
-                waiter.granted.compare_exchange(0, claim, Ordering::Acquire, Ordering::Relaxed);
-            if claimed.is_err() {
-                continue;
+            let index = node.index.get();
+            if waiter.several {
+                // Somebody else may claim it now.
+                let claimed = waiter.granted.compare_exchange(
+                    0,
+                    CLAIM | index,
+                    Ordering::Acquire,
+                    Ordering::Relaxed,
+                );
+                if claimed.is_err() {
+                    continue;
+                }
             }
-            let result = exchange(message);
-            // SAFETY: claimed by us, so nobody else takes it.
-            let unparker = unsafe { (*waiter.unparker.get()).take() };
+            // SAFETY: as above; the waiter looks at the message only after the grant.
+            let result = exchange(unsafe { &mut *node.message.get() });
+            // SAFETY: it does not go on, let alone finish, before the grant, which comes after this.
+            let unparker = unsafe { Unparker::wake_or_new(waiter.task) };
             // The last access: from here on the waiter may be gone. Release: the message.
-            waiter.granted.store(node.index.get(), Ordering::Release);
-            return unparker.map(|unparker| (result, unparker));
+            waiter.granted.store(index, Ordering::Release);
+            return Some((result, unparker));
         }
     }
 }
@@ -211,6 +246,23 @@ impl<S, M> Locked<'_, S, M> {
         }
     }
 
+    /// What the first waiter offers. Not for queues that take part in a [`Selection`]: there it may have been
+    /// claimed already.
+    pub(crate) fn first_offer(&self) -> Option<&M> {
+        // SAFETY: a linked node is alive, and its message is ours under the lock.
+        let node = unsafe { self.inner.head.as_ref()? };
+        // SAFETY: as above.
+        unsafe { (*node.message.get()).as_ref() }
+    }
+
+    /// Lets the first waiter go on; `exchange` sees its offer, and leaves there what it is granted.
+    pub(crate) fn grant_with<R>(
+        &mut self,
+        exchange: impl FnOnce(&mut Option<M>) -> R,
+    ) -> Option<(R, Unparker)> {
+        self.inner.grant_first(exchange)
+    }
+
     /// Takes what the first waiter offers, and lets it go on.
     pub(crate) fn take_offer(&mut self) -> Option<(M, Unparker)> {
         let (offer, unparker) = self.inner.grant_first(Option::take)?;
@@ -244,7 +296,7 @@ impl<S, M> WaitQueue<S, M> {
     ///
     /// # Errors
     /// Why the wait ended without a grant, and the offer.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(crate) fn wait<R>(
         &self,
@@ -252,6 +304,22 @@ impl<S, M> WaitQueue<S, M> {
         deadline: Option<u64>,
         offer: Option<M>,
         attempt: impl FnOnce(&mut Locked<'_, S, M>, &mut Option<M>) -> Option<R>,
+    ) -> Result<Waited<R, M>, (Woken, Option<M>)> {
+        self.wait_at(Place::Last, reason, deadline, offer, attempt, || ())
+    }
+
+    /// As [`wait`](Self::wait), at a place in the queue, and with something to do between enlisting and
+    /// parking, when a granter can already see the waiter. That must neither wait nor unwind.
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn wait_at<R>(
+        &self,
+        place: Place,
+        reason: Reason,
+        deadline: Option<u64>,
+        offer: Option<M>,
+        attempt: impl FnOnce(&mut Locked<'_, S, M>, &mut Option<M>) -> Option<R>,
+        enlisted: impl FnOnce(),
     ) -> Result<Waited<R, M>, (Woken, Option<M>)> {
         let hub = hub::hub();
         let mut node = Node::new(offer);
@@ -261,11 +329,12 @@ impl<S, M> WaitQueue<S, M> {
             if let Some(done) = attempt(&mut locked, node.message.get_mut()) {
                 return Ok(Waited::Attempted(done));
             }
-            waiter = Waiter::new(hub);
+            waiter = Waiter::new(hub.current_ref(), false);
             // SAFETY: the node is unlinked below, before this frame ends, unless a grant has unlinked
             // it; nothing in between unwinds.
-            unsafe { locked.inner.enlist(&node, &waiter, 0) };
+            unsafe { locked.inner.enlist_at(place, &node, &waiter, 0) };
         }
+        enlisted();
         let mut gave_up = None;
         loop {
             if let Some(index) = waiter.grant() {
@@ -345,7 +414,7 @@ pub(crate) struct Selection {
 
 impl Selection {
     pub(crate) fn new() -> Selection {
-        Selection { waiter: Waiter::new(hub::hub()) }
+        Selection { waiter: Waiter::new(hub::hub().current_ref(), true) }
     }
 
     /// Enlists `node` as the one with this index. If there is no need to wait, because `ready` says so under

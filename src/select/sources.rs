@@ -7,9 +7,10 @@ use super::sealed::Sealed;
 use super::{Adding, Selectable};
 use crate::event::{AsyncResult, Event};
 use crate::queue::{
-    Core, GetError, JoinableQueue, LifoQueue, PriorityQueue, Queue, Store, TryGetError, Wake,
+    Core, Fifo, GetError, JoinableQueue, LifoQueue, PriorityQueue, Queue, Store, TryGetError, Wake,
 };
 use crate::rt::{Deadline, Node, Selection, TaskArc};
+use crate::sync::mpsc::{Receiver, RecvError, TryRecvError};
 use crate::thread::{self, JoinHandle};
 
 /// Something that gives an output once, and where to wait for it.
@@ -92,6 +93,48 @@ macro_rules! selectable_queue {
 }
 
 selectable_queue!(Queue, LifoQueue, PriorityQueue: Ord, JoinableQueue);
+
+struct Receiving<'a, T> {
+    receiver: &'a Receiver<T>,
+    getting: Getting<'a, T, Fifo<T>>,
+}
+
+impl<T> Source for Receiving<'_, T> {
+    type Output = Result<T, RecvError>;
+
+    fn poll(&self) -> Option<Self::Output> {
+        match self.receiver.try_recv() {
+            Ok(message) => Some(Ok(message)),
+            Err(TryRecvError::Disconnected) => Some(Err(RecvError)),
+            Err(TryRecvError::Empty) => None,
+        }
+    }
+
+    unsafe fn enlist(&self, selection: &Selection, index: u32) -> Option<Self::Output> {
+        // What the receiver had taken was seen by `poll`.
+        // SAFETY: the caller's promise.
+        let got = unsafe { self.getting.enlist(selection, index) };
+        got.map(|got| got.map_err(|GetError| RecvError))
+    }
+
+    fn leave(&self, selection: &Selection, granted: bool) -> Option<Self::Output> {
+        self.getting.leave(selection, granted).map(|got| got.map_err(|GetError| RecvError))
+    }
+}
+
+impl<T> Sealed for &Receiver<T> {}
+
+impl<T> Selectable for &Receiver<T> {
+    type Output = Result<T, RecvError>;
+
+    fn add_to<'a, R>(self, select: Adding<'_, 'a, R>, then: impl FnOnce(Self::Output) -> R + 'a)
+    where
+        Self: 'a,
+    {
+        let getting = Getting { core: self.queue(), node: Node::new(None) };
+        select.source(Receiving { receiver: self, getting }, then);
+    }
+}
 
 // ---- events -----------------------------------------------------------------------------------
 

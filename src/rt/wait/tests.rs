@@ -19,10 +19,7 @@ impl Somebody {
     }
 
     fn waiter(&self) -> Waiter {
-        Waiter {
-            granted: AtomicU32::new(0),
-            unparker: UnsafeCell::new(Some(Unparker::new(self.task.clone()))),
-        }
+        Waiter::new(self.task.as_ref(), true)
     }
 
     /// How many wakes are in the inbox.

@@ -1,0 +1,288 @@
+//! What goes wrong: broken connections, full disks, signals, nonsense.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::Duration;
+
+use support::{Server, connect, noise, reset};
+
+const DISK_FULL: &str = "-f 1024"; // in units of 512 or 1024 bytes, depending on the shell
+
+#[test]
+fn resets_in_mid_transfer_leave_nothing_behind() {
+    let server = Server::start(&[]);
+    server.write("big", vec![0; 20_000_000]);
+    server.check();
+    let before = server.open_files();
+    for round in 0..20 {
+        let mut client = server.login();
+        let mut data = client.begin(if round % 2 == 0 { "RETR big" } else { "STOR new" });
+        let _ = match round % 2 {
+            0 => data.read(&mut [0; 1000]).map(drop),
+            _ => data.write_all(&vec![0; 500_000]),
+        };
+        if round % 4 < 2 {
+            reset(data);
+            client.expect(426);
+            client.ask("NOOP", 200);
+        } else {
+            reset(client.stream.try_clone().unwrap());
+            rustix::net::sockopt::set_socket_linger(&client.stream, Some(Duration::ZERO)).unwrap();
+            drop(client);
+            // The control connection has gone, so the transfer ends too.
+            let mut rest = Vec::new();
+            let _ = data.read_to_end(&mut rest);
+        }
+    }
+    server.wait_for_open_files(before);
+    assert_eq!(server.names(), ["big"]);
+    server.check();
+}
+
+#[test]
+fn what_a_killed_client_has_sent_is_not_a_file() {
+    let server = Server::start(&[]);
+    server.write("f", "old");
+    for _ in 0..20 {
+        let mut client = server.login();
+        let mut data = client.begin("STOR f");
+        data.write_all(b"half of the ne").unwrap();
+        // In the order in which a process's descriptors are closed.
+        drop(client);
+        drop(data);
+    }
+    let before = server.open_files();
+    server.wait_for_open_files(before);
+    server.check();
+    assert_eq!(server.read("f"), b"old");
+}
+
+#[test]
+fn a_full_disk_refuses_the_upload_and_takes_it_away() {
+    let server = Server::start_limited(DISK_FULL, &[]);
+    server.write("f", "old");
+    let mut client = server.login();
+    for _ in 0..3 {
+        let mut data = client.begin("STOR f");
+        let mut sent = 0;
+        while sent < 50_000_000 && data.write_all(&[0; 65_536]).is_ok() {
+            sent += 65_536;
+        }
+        drop(data);
+        client.expect(452);
+        assert_eq!(server.names(), ["f"]);
+    }
+    assert_eq!(client.get("RETR f"), b"old");
+    client.put("STOR small", b"fits");
+    server.check();
+}
+
+/// A file system of its own, which only a privileged process may mount.
+#[test]
+fn a_full_file_system_refuses_directories_and_uploads() {
+    let root = tempfile::tempdir().unwrap();
+    let mount = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m,nr_inodes=5", "ftp-test"])
+        .arg(root.path())
+        .output();
+    if !mount.is_ok_and(|mount| mount.status.success()) {
+        println!("skipped: a tmpfs could not be mounted");
+        return;
+    }
+    struct Mounted(std::path::PathBuf);
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+        }
+    }
+    let _mounted = Mounted(root.path().to_owned());
+    let server = Server::start_in(root, &[]);
+    let mut client = server.login();
+    let mut data = client.begin("STOR f");
+    while data.write_all(&[0; 65_536]).is_ok() {}
+    drop(data);
+    client.expect(452);
+    assert!(server.names().is_empty());
+    for n in 0..4 {
+        client.ask(&format!("MKD {n}"), 257);
+    }
+    client.ask("MKD 4", 452);
+    client.ask("STOR g", 452);
+    client.ask("QUIT", 221);
+}
+
+#[test]
+fn sigterm_lets_a_download_end_and_dismisses_the_idle() {
+    let mut server = Server::start(&[]);
+    let bytes = noise(20_000_000);
+    server.write("big", &bytes);
+    let (mut idle, mut client) = (server.login(), server.login());
+    let mut data = client.begin("RETR big");
+    let mut got = vec![0; 1000];
+    data.read_exact(&mut got).unwrap();
+    server.signal(libc::SIGTERM);
+    idle.expect(421);
+    idle.expect_end();
+    assert!(TcpStream::connect(server.address).is_err(), "nobody is let in any more");
+    thread::sleep(Duration::from_millis(300));
+    data.read_to_end(&mut got).unwrap();
+    assert!(got == bytes, "{} of {} bytes", got.len(), bytes.len());
+    client.expect(226);
+    client.expect(421);
+    client.expect_end();
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn sigterm_does_not_wait_longer_than_the_grace() {
+    for second_signal in [false, true] {
+        let grace = if second_signal { "60" } else { "1" };
+        let mut server = Server::start(&["--grace", grace]);
+        server.write("big", vec![0; 50_000_000]);
+        let (mut reader, mut writer) = (server.login(), server.login());
+        let _unread = reader.begin("RETR big");
+        let mut unwritten = writer.begin("STOR new");
+        unwritten.write_all(&[0; 100_000]).unwrap();
+        server.signal(libc::SIGTERM);
+        if second_signal {
+            // Two signals at once may arrive as one.
+            thread::sleep(Duration::from_millis(200));
+            server.signal(libc::SIGINT);
+        }
+        let status = server.wait();
+        assert_eq!((status.code(), status.signal()), (Some(0), None));
+        assert_eq!(server.names(), ["big"], "the upload was removed");
+    }
+}
+
+#[test]
+fn fifty_thousand_malformed_commands_do_no_harm() {
+    let server = Server::start(&["--max-clients", "20", "--active", "--data-timeout", "1"]);
+    server.check();
+    let before = server.open_files();
+    let address = server.address;
+    let clients: Vec<_> = (0..10)
+        .map(|seed| {
+            thread::spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                for _ in 0..10 {
+                    nonsense(connect(address), &mut random, 500);
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+    server.wait_for_open_files(before);
+    server.check();
+}
+
+/// A session of nonsense, most of it near enough to sense to get past the first check.
+fn nonsense(mut stream: TcpStream, random: &mut fastrand::Rng, lines: usize) {
+    const VERBS: &[&str] = &[
+        "EPSV", "PASV", "USER", "PASS", "CWD", "CDUP", "PORT", "EPRT", "TYPE", "MODE", "STRU",
+        "RETR", "STOR", "APPE", "REST", "RNFR", "RNTO", "ABOR", "DELE", "RMD", "MKD", "PWD",
+        "LIST", "NLST", "MLSD", "MLST", "STAT", "HELP", "SIZE", "MDTM", "OPTS", "FEAT", "ALLO",
+        "NOOP", "SYST",
+    ];
+    const ARGUMENTS: &[&str] = &[
+        "",
+        " ",
+        "/",
+        "..",
+        "../../..",
+        "-la",
+        "*",
+        "[",
+        "[a-",
+        "**/**",
+        "127,0,0,1,255,255",
+        "|||",
+        "|1|127.0.0.1|9|",
+        "|2|::1|99999|",
+        "ALL",
+        "18446744073709551615",
+        "18446744073709551616",
+        "-1",
+        "MLST ;;;",
+        "UTF8",
+        "A",
+        "I",
+        "L 8",
+        "anonymous",
+        "a\"b",
+        "%s%n",
+        ".ftp-upload.0",
+    ];
+    let mut reader = stream.try_clone().unwrap();
+    let replies = thread::spawn(move || {
+        let mut replies = Vec::new();
+        let _ = reader.read_to_end(&mut replies);
+        replies
+    });
+    let mut text = b"USER ftp\r\nPASS x\r\n".to_vec();
+    for _ in 0..lines {
+        match random.u8(0..10) {
+            0 => text.extend((0..random.usize(0..200)).map(|_| random.u8(..))),
+            1 => text.extend(std::iter::repeat_n(random.u8(..), random.usize(0..6000))),
+            _ => {
+                // Each transfer that could begin costs the time in which nobody connects.
+                let verbs = if random.u8(..) < 3 { VERBS } else { &VERBS[2..] };
+                let (verb, argument) =
+                    (random.choice(verbs).unwrap(), random.choice(ARGUMENTS).unwrap());
+                text.extend(format!("{verb} {argument}").into_bytes());
+                if random.u8(0..5) == 0 {
+                    text.extend((0..random.usize(0..20)).map(|_| random.u8(..)));
+                }
+            }
+        }
+        text.extend_from_slice(if random.bool() { b"\r\n" } else { b"\n" });
+        if text.len() > 4000 && stream.write_all(&std::mem::take(&mut text)).is_err() {
+            break;
+        }
+    }
+    let _ = stream.write_all(&text);
+    if random.bool() {
+        // The reset comes when the reader, which this wakes, has closed its end too.
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    } else {
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+    let replies = replies.join().unwrap();
+    assert!(replies.starts_with(b"220") || replies.starts_with(b"421") || replies.is_empty());
+}
+
+#[test]
+fn clients_beyond_the_limit_are_told_so_however_many_they_are() {
+    let server = Server::start(&["--max-clients", "2"]);
+    let _inside = (server.login(), server.login());
+    let before = server.open_files();
+    let mut outside: Vec<_> = (0..300).map(|_| connect(server.address)).collect();
+    for stream in &mut outside {
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert_eq!(reply, "421 Too many users; try again later.\r\n");
+    }
+    server.wait_for_open_files(before);
+}
+
+#[test]
+fn other_sessions_go_on_while_one_transfers() {
+    let server = Server::start(&[]);
+    server.write("big", vec![0; 100_000_000]);
+    let mut client = server.login();
+    let mut data = client.begin("RETR big");
+    let reader = thread::spawn(move || std::io::copy(&mut data, &mut std::io::sink()).unwrap());
+    let mut other = server.login();
+    for _ in 0..100 {
+        other.ask("NOOP", 200);
+    }
+    assert_eq!(reader.join().unwrap(), 100_000_000);
+    client.expect(226);
+}
