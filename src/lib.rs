@@ -30,6 +30,7 @@ pub mod process;
 pub mod queue;
 pub mod select;
 pub mod server;
+pub mod signal;
 pub mod sync;
 pub mod thread;
 pub mod threadpool;
