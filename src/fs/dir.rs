@@ -1,5 +1,7 @@
 //! Directories.
 
+#![forbid(unsafe_code)]
+
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;

@@ -16,7 +16,7 @@ use crate::thread;
 /// How long to wait for a descriptor when there is none to wait for signals with.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// Gets signals from its making to its end. See the [module](self).
+/// Gets signals from its making to its end. See the [module](crate::signal).
 ///
 /// Each of several `Signals` gets every signal; several coroutines that wait for one `Signals` share them. It counts:
 /// what comes while nobody waits is kept. (The system itself keeps only one of each kind until the handler has run.)
@@ -26,7 +26,7 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// ```
 /// use greenling::signal::{Signal, Signals};
 ///
-/// let signals = Signals::new(&[Signal::USR1, Signal::USR2])?;
+/// let signals = Signals::new(&[Signal::WINCH, Signal::USR2])?;
 /// let sleeper = greenling::spawn(move || signals.wait());
 /// unsafe { libc::raise(libc::SIGUSR2) };
 /// assert_eq!(sleeper.join().unwrap(), Signal::USR2);

@@ -199,8 +199,9 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     let handling = HANDLING.get();
     if handling & bit(signal) == 0 {
         HANDLING.set(handling | bit(signal));
-        posts().for_each(|post| post.tell(signal));
+        // First, so that whoever is woken finds its work done.
         call_earlier(signal, info, context);
+        posts().for_each(|post| post.tell(signal));
         HANDLING.set(handling);
     }
     // SAFETY: as above.
