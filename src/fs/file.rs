@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, OnceLock};
@@ -401,6 +402,10 @@ impl FileExt for File {
         self.work(move |file| retry(|| file.write_at(&bytes, offset)))
     }
 }
+
+// As std's. The count beside the file is whole whenever it can be seen.
+impl UnwindSafe for File {}
+impl RefUnwindSafe for File {}
 
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
