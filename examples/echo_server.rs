@@ -23,8 +23,7 @@ use std::time::Duration;
 use clap::Parser;
 use greenling::net::TcpStream;
 use greenling::server::{Handle, StreamServer};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use greenling::{signal, thread};
 
 /// Descriptors that are not connections: standard streams, the listener, epoll, signals.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -79,11 +78,10 @@ fn run(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// Stops the server when a signal asks the process to end. Signals arrive on a thread of their own, and
-/// a server's handle is for any thread.
+/// Stops the server when a signal asks the process to end.
 fn stop_on_signal(server: Handle, grace: Duration) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
+    let signals = signal::termination()?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in signals.forever() {
             server.stop(grace);
         }

@@ -412,6 +412,20 @@ pub fn sleep(dur: Duration) {
     }
 }
 
+/// The older form of [`sleep`].
+#[deprecated(since = "0.1.0", note = "replaced by `sleep`")]
+#[track_caller]
+pub fn sleep_ms(ms: u32) {
+    sleep(Duration::from_millis(ms.into()));
+}
+
+/// The older form of [`park_timeout`].
+#[deprecated(since = "0.1.0", note = "replaced by `park_timeout`")]
+#[track_caller]
+pub fn park_timeout_ms(ms: u32) {
+    park_timeout(Duration::from_millis(ms.into()));
+}
+
 /// Puts the calling coroutine to sleep until `deadline`; returns at once if that has passed.
 #[track_caller]
 pub fn sleep_until(deadline: Instant) {

@@ -14,6 +14,7 @@ use greenling::error::{Elapsed, Killed, StillRunning};
 use greenling::hub::{Config, Handle, Stats};
 use greenling::io::Adapter;
 use greenling::net::{TcpListener, TcpStream};
+use greenling::process;
 use greenling::thread::{Builder, JoinHandle, Thread, ThreadId};
 use greenling::threadpool::{Job, ThreadPool};
 
@@ -116,4 +117,40 @@ fn the_macros_tell_the_difference() {
     is_not!(SendOnly: Sync);
     is_not!(Neither: Send);
     is_not!(Neither: Sync);
+}
+
+#[test]
+fn what_std_lets_cross_crosses() {
+    // As std's: each of these has the same of `Send`, `Sync`, `Unpin` and the unwind traits there.
+    macro_rules! both {
+        ($path:ident :: $type:ident: $($bound:tt)+) => {
+            is!(std::$path::$type: $($bound)+);
+            is!(greenling::$path::$type: $($bound)+);
+        };
+    }
+    type Child = process::Child;
+    both!(process::Command: Send + Sync + Unpin + Debug);
+    both!(process::Child: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    both!(process::ChildStdin: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    both!(process::ChildStdout: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    both!(process::ChildStderr: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    both!(io::Stdin: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    both!(io::Stdout: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    both!(io::Stderr: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    both!(fs::File: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    both!(fs::OpenOptions: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug + Clone);
+    both!(fs::ReadDir: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    both!(fs::DirEntry: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    both!(fs::DirBuilder: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    is!(greenling::io::PipeReader: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    is!(greenling::io::PipeWriter: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Debug);
+    is_not!(Child: Clone);
+    // Guards stay on their thread.
+    is!(greenling::io::StdinLock<'static>: Sync + Unpin + Debug);
+    is!(greenling::io::StdoutLock<'static>: Sync + Unpin + Debug);
+    is_not!(greenling::io::StdinLock<'static>: Send);
+    is_not!(greenling::io::StdoutLock<'static>: Send);
+    is_not!(greenling::io::StderrLock<'static>: Send);
+    is!(greenling::signal::Signals: Send + Sync + Unpin + UnwindSafe + Debug);
+    is!(greenling::signal::Signal: Send + Sync + Copy + Ord + Hash + Display + Debug);
 }

@@ -5,7 +5,7 @@
 //! they wait; [`poll`] waits for many descriptors at once. Everything else here is `std::io`'s.
 
 mod adapter;
-mod nowait;
+pub(crate) mod nowait;
 pub(crate) mod pipe;
 mod poll;
 mod stdio;

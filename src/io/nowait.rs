@@ -29,6 +29,17 @@ pub(crate) fn read(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Resul
     run(fd, Direction::Read, empty, |flags| preadv2(fd, bufs, flags))
 }
 
+/// Reads what is in memory already.
+///
+/// # Errors
+/// `WouldBlock` if it would have to wait, or if the file system cannot tell; what preadv2(2) says.
+pub(crate) fn read_cached(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    match preadv2(fd, bufs, libc::RWF_NOWAIT) {
+        Err(error) if is_unsupported(&error) => Err(io::ErrorKind::WouldBlock.into()),
+        result => result,
+    }
+}
+
 /// Writes as much as there is room for.
 ///
 /// # Errors

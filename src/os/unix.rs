@@ -1,3 +1,4 @@
 //! What Unix systems have: `std::os::unix`.
 
+pub mod fs;
 pub mod process;

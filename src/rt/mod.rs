@@ -52,7 +52,10 @@ pub(crate) use per_process::PerProcess;
 pub(crate) use reactor::{Direction, SourceId};
 pub(crate) use spawn::{Joiner, Outcome, kill, spawn_on, with_locals};
 pub(crate) use stack::{Stack, force_mprotect_guards, pool_stats, trim as trim_stacks};
-pub(crate) use sys::{is_nonblocking, pidfd_open, set_nonblocking, syscall, wait_for_exit};
+pub(crate) use sys::{
+    eventfd, eventfd_signal, is_nonblocking, pidfd_open, renew, set_nonblocking, syscall,
+    wait_for_exit,
+};
 pub(crate) use task::{Completions, Reason, Remote, Task, TaskArc, Woken, lock_word};
 pub(crate) use wait::{Locked, Node, Place, Selection, WaitQueue, Waited};
 

@@ -1,0 +1,7 @@
+//! What the crate does. All on one thread, so that whatever does not wait cooperatively hangs.
+
+pub(crate) use greenling::os::unix::process::{CommandExt, ExitStatusExt};
+pub(crate) use greenling::{fs, process, thread};
+
+#[path = "cases.rs"]
+mod cases;
