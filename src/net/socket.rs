@@ -310,3 +310,34 @@ impl<T: AsFd> AsRawFd for Socket<T> {
         self.adapter.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn a_close_between_the_look_and_the_wait_is_seen() {
+        let io = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = Socket::new(io, Arc::default());
+        // No event tells of it, and nobody waits whom it could wake.
+        let tried = |_: &UdpSocket| -> io::Result<()> {
+            std::thread::scope(|scope| drop(scope.spawn(|| socket.close_datagram())));
+            Err(io::ErrorKind::WouldBlock.into())
+        };
+        let error = socket.run_datagram(Direction::Read, &mut LazyDeadline::default(), tried);
+        assert_eq!(error.unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn pauses_grow_and_keep_to_the_deadline() {
+        let mut back_off = BackOff::default();
+        let start = std::time::Instant::now();
+        for _ in 0..4 {
+            assert!(back_off.pause(None));
+        }
+        assert!(start.elapsed() >= Duration::from_micros(250 + 500 + 1000 + 2000));
+        assert!(!back_off.pause(Deadline::after(Duration::ZERO)));
+    }
+}
