@@ -42,6 +42,7 @@
 mod acceptor;
 mod convert;
 mod datagram;
+pub(crate) mod linux;
 mod listener;
 mod name;
 mod options;

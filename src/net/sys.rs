@@ -115,6 +115,24 @@ pub(super) fn shutdown(fd: BorrowedFd<'_>) -> io::Result<()> {
     syscall!(shutdown(fd.as_raw_fd(), libc::SHUT_RDWR)).map(drop)
 }
 
+/// Whether acknowledgements are sent at once (`TCP_QUICKACK`).
+pub(super) fn quickack(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut on: libc::c_int = 0;
+    let mut len = size_of_val(&on) as libc::socklen_t;
+    let place = (&raw mut on).cast();
+    // SAFETY: the kernel writes at most `len` bytes to `on`, which has as many.
+    syscall!(getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_QUICKACK, place, &mut len))?;
+    Ok(on != 0)
+}
+
+pub(super) fn set_quickack(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    let on = libc::c_int::from(on);
+    let (value, len) = ((&raw const on).cast(), size_of_val(&on) as libc::socklen_t);
+    // SAFETY: the kernel reads `len` bytes from `on`, which has as many.
+    syscall!(setsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_QUICKACK, value, len))
+        .map(drop)
+}
+
 /// The time limits of a socket for receiving and sending.
 pub(super) fn timeout(fd: BorrowedFd<'_>, option: i32) -> io::Result<std::time::Duration> {
     let mut time = libc::timeval { tv_sec: 0, tv_usec: 0 };

@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-/// What Linux has beyond [`os::unix::net`](super::unix::net): abstract names of sockets.
+/// What Linux has beyond [`os::unix::net`](super::unix::net): abstract names of sockets, options of TCP.
 pub mod net {
+    pub use crate::net::linux::TcpStreamExt;
     pub use std::os::linux::net::*;
 }

@@ -109,6 +109,23 @@ fn no_address_and_bad_addresses_are_errors() {
 }
 
 #[test]
+fn names_are_looked_up() {
+    deadline(60, || {
+        let listener = TcpListener::bind("localhost:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        assert!(addr.ip().is_loopback());
+        for n in 0..2 {
+            let client = match n {
+                0 => TcpStream::connect(("localhost", addr.port())).unwrap(),
+                _ => TcpStream::connect(format!("localhost:{}", addr.port())).unwrap(),
+            };
+            assert_eq!(client.peer_addr().unwrap(), addr);
+            listener.accept().unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_connect_timeout_of_zero_is_an_error() {
     deadline(60, || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

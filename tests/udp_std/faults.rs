@@ -205,6 +205,27 @@ fn datagrams_cross_threads() {
 }
 
 #[test]
+fn a_forked_child_looks_names_up_by_itself() {
+    child::run(On::MainThread, 60, || {
+        use greenling::net::ToSocketAddrs;
+        assert!("localhost:1".to_socket_addrs().unwrap().count() > 0);
+        // SAFETY: what the child does is what is tested: the crate's state survives a fork.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        if pid == 0 {
+            let found = "localhost:1".to_socket_addrs().is_ok_and(|addrs| addrs.count() > 0);
+            // SAFETY: it ends the process without more ado.
+            unsafe { libc::_exit(if found { 0 } else { 1 }) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` is valid for the write.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert_eq!(status, 0);
+    })
+    .succeeded();
+}
+
+#[test]
 fn a_name_that_is_none_has_stds_error() {
     deadline(60, || {
         use std::net::ToSocketAddrs;

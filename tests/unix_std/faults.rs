@@ -56,6 +56,8 @@ fn full_listener(addr: &SocketAddr) -> (UnixListener, Vec<std::os::unix::net::Un
     }
 }
 
+type Operation = Rc<dyn Fn()>;
+
 fn wait<T: 'static, R: 'static>(
     socket: &Rc<T>,
     operation: fn(&T) -> io::Result<R>,
@@ -133,7 +135,7 @@ fn kills_and_limits_end_every_wait() {
         let full_receiver = UnixDatagram::bind_addr(&full).unwrap();
         let sender = Rc::new(UnixDatagram::unbound().unwrap());
         let quiet = Rc::new(UnixListener::bind_addr(&addr("quiet")).unwrap());
-        let operations: [(&str, Rc<dyn Fn()>); 6] = [
+        let operations: [(&str, Operation); 6] = [
             ("connect", Rc::new(move || drop(UnixStream::connect_addr(&place).unwrap()))),
             ("accept", Rc::new(move || drop(quiet.accept().unwrap()))),
             (
