@@ -65,6 +65,9 @@ impl Fetcher {
             .timeout_per_read(Some(options.read_timeout))
             .timeout_per_write(Some(options.read_timeout))
             .timeout_global(Some(options.timeout))
+            // The client's own sizes are 128 KiB each, for every connection.
+            .input_buffer_size(16 << 10)
+            .output_buffer_size(4 << 10)
             .max_idle_connections(options.concurrency)
             .max_idle_connections_per_host(options.per_host)
             .proxy(None);
