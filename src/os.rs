@@ -1,3 +1,4 @@
 //! What only some systems have, in the places where std has it.
 
+pub mod linux;
 pub mod unix;
