@@ -1,3 +1,5 @@
 //! What only some systems have, in the places where std has it.
 
 pub mod unix;
+
+pub use std::os::fd;
