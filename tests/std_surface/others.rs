@@ -49,6 +49,8 @@ reexported_types! {
     thread::LocalKey<u8>;
     thread::Result<u8>;
 
+    os::unix::net::SocketAddr;
+
     sync::Arc<u8>;
     sync::LockResult<u8>;
     sync::PoisonError<u8>;
@@ -130,6 +132,7 @@ reexported_traits! {
     os::unix::fs::MetadataExt;
     os::unix::fs::OpenOptionsExt;
     os::unix::fs::PermissionsExt;
+    os::linux::net::SocketAddrExt;
     os::unix::process::ExitStatusExt;
     os::fd::AsFd;
     os::fd::AsRawFd;
@@ -164,6 +167,14 @@ pub(crate) const ABSENT: &[(&str, &str)] = &[
         "os::unix::{ffi, io, thread}, os::linux::fs",
         "nothing in them waits: use std's, which work with our types (`os::fd` is here)",
     ),
+    (
+        "os::linux::net::TcpStreamExt",
+        "sealed in std; a trait of the same name and methods is there for our `TcpStream`",
+    ),
+    (
+        "net::ToSocketAddrs for what others have implemented std's trait for",
+        "ours is a trait of its own, so that names are looked up beside other coroutines",
+    ),
     ("os::unix::process::ChildExt, os::linux::process", "not stable in std"),
     ("fs::File: From<std::process::ChildStdin> and the like", "descriptors go through `OwnedFd`"),
     (
@@ -174,9 +185,4 @@ pub(crate) const ABSENT: &[(&str, &str)] = &[
 ];
 
 /// What is being added.
-pub(crate) const LATER: &[(&str, &str)] = &[
-    ("net::UdpSocket", "std's own is there under the path meanwhile, and blocks the thread"),
-    ("net::ToSocketAddrs", "std's own: a look-up of a name blocks the thread"),
-    ("os::unix::net::{UnixStream, UnixListener, UnixDatagram, SocketAddr, Incoming}", ""),
-    ("os::linux::net::{SocketAddrExt, TcpStreamExt}", ""),
-];
+pub(crate) const LATER: &[(&str, &str)] = &[];

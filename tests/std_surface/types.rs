@@ -67,7 +67,13 @@ types! {
     net::Incoming<'static>;
     net::TcpStream;
     &'static net::TcpStream;
-    // UDP and os::unix::net: to come, see `later` in `others.rs`.
+    net::UdpSocket;
+    unix::net::Incoming<'static>;
+    unix::net::UnixDatagram;
+    unix::net::UnixListener;
+    &'static unix::net::UnixListener;
+    unix::net::UnixStream;
+    &'static unix::net::UnixStream;
 
     process::Child;
     process::ChildStdin;
