@@ -5,6 +5,11 @@
 //! printed into `docs/std-surface.md`, which a test compares.
 
 #![allow(deprecated, reason = "std has it")]
+#![allow(
+    clippy::type_complexity,
+    clippy::incompatible_msrv,
+    reason = "signatures as std has them, of newer ones too"
+)]
 
 #[path = "std_surface/others.rs"]
 mod others;
