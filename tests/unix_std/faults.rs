@@ -133,6 +133,7 @@ fn kills_and_limits_end_every_wait() {
         let full_receiver = UnixDatagram::bind_addr(&full).unwrap();
         let sender = Rc::new(UnixDatagram::unbound().unwrap());
         let quiet = Rc::new(UnixListener::bind_addr(&addr("quiet")).unwrap());
+        #[allow(clippy::type_complexity, reason = "a list of names and what they stand for")]
         let operations: [(&str, Rc<dyn Fn()>); 6] = [
             ("connect", Rc::new(move || drop(UnixStream::connect_addr(&place).unwrap()))),
             ("accept", Rc::new(move || drop(quiet.accept().unwrap()))),
