@@ -78,9 +78,11 @@ pub(crate) fn relay(
 impl Shared {
     /// One direction, and what its end means for the other.
     fn run(&self, from: &TcpStream, to: &TcpStream, count: &Cell<u64>) {
-        self.open.set(self.open.get() - u32::from(self.copy(from, to, count)));
-        if self.open.get() == 0 {
-            self.over.set();
+        if self.copy(from, to, count) {
+            self.open.set(self.open.get() - 1);
+            if self.open.get() == 0 {
+                self.over.set();
+            }
         }
     }
 
