@@ -73,8 +73,7 @@ fn run(options: &Options) -> io::Result<()> {
         Ok(())
     };
     // One more byte than the longest, so that a longer one is not taken for one when it is cut.
-    let server =
-        DatagramServer::new(Adapter::new(socket)?, receive).max_datagram(MAX_PACKET + 1);
+    let server = DatagramServer::new(Adapter::new(socket)?, receive).max_datagram(MAX_PACKET + 1);
     stop::stop_on_signal(server.handle(), Duration::ZERO)?;
     println!("listening on {}", server.local_addr()?);
     io::stdout().flush()?;

@@ -61,12 +61,8 @@ fn run(options: &Options) -> io::Result<()> {
     println!("listening on {}", listener.local_addr()?);
     io::stdout().flush()?;
 
-    let mut server = Server {
-        listener,
-        clients: Vec::new(),
-        max_clients: most as usize,
-        paused_until: None,
-    };
+    let mut server =
+        Server { listener, clients: Vec::new(), max_clients: most as usize, paused_until: None };
     // The loop is a coroutine like any other; `poll` is where it waits, and where it can be ended.
     let server = spawn(move || server.run());
     let ended = greenling::sync::mpsc::channel();

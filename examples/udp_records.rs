@@ -54,13 +54,13 @@ fn main() -> ExitCode {
     stderr_log::install();
     let options = Options::parse();
     let ended = match (&options.to, options.number, &options.name, options.measurement) {
-        (Some(to), Some(number), Some(name), Some(measurement)) => Record::new(
-            number,
-            name,
-            measurement,
-        )
-        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the name has more than 16 bytes"))
-        .and_then(|record| send(&record, to, Duration::from_secs(options.timeout))),
+        (Some(to), Some(number), Some(name), Some(measurement)) => {
+            Record::new(number, name, measurement)
+                .ok_or_else(|| {
+                    io::Error::new(ErrorKind::InvalidInput, "the name has more than 16 bytes")
+                })
+                .and_then(|record| send(&record, to, Duration::from_secs(options.timeout)))
+        }
         _ => receive(&options.addr),
     };
     match ended {

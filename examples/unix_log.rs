@@ -209,9 +209,8 @@ fn peer_process(client: &UnixStream) -> io::Result<i32> {
     let mut size = size_of::<libc::ucred>() as libc::socklen_t;
     let (fd, value) = (client.as_raw_fd(), (&raw mut peer).cast());
     // SAFETY: the kernel writes a `ucred` at most, of the size that it is told, into a valid one.
-    let got = unsafe {
-        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, value, &raw mut size)
-    };
+    let got =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, value, &raw mut size) };
     if got == 0 { Ok(peer.pid) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -179,7 +179,9 @@ impl Proxy {
         reader: &mut BufReader<&TcpStream>,
         client: &TcpStream,
     ) -> io::Result<Result<Next, Refusal>> {
-        let Start::Request { method, target } = &head.start else { unreachable!("it was asked for") };
+        let Start::Request { method, target } = &head.start else {
+            unreachable!("it was asked for")
+        };
         if self.options.log {
             eprintln!("{method} {target}");
         }
@@ -228,7 +230,9 @@ impl Proxy {
     /// The request as the server is to get it.
     fn rewrite(&self, mut head: Head) -> Result<Forward, Refusal> {
         let bad = |cause: &dyn ToString| Refusal::new(400, "Bad Request", cause.to_string());
-        let Start::Request { method, target } = &head.start else { unreachable!("it was asked for") };
+        let Start::Request { method, target } = &head.start else {
+            unreachable!("it was asked for")
+        };
         let Some((host, path)) = split_target(target) else {
             return Err(bad(&"the proxy wants http://HOST/PATH"));
         };
@@ -331,7 +335,9 @@ impl Forward {
                 Ok(head) => head,
                 Err(error) => return Ok(Err(Refusal::of_server(&error))),
             };
-            let Start::Response { status, .. } = head.start else { unreachable!("it was asked for") };
+            let Start::Response { status, .. } = head.start else {
+                unreachable!("it was asked for")
+            };
             match status {
                 101 => return Ok(Err(Refusal::new(502, "Bad Gateway", "nobody asked to upgrade"))),
                 100..200 if status != 100 || self.continues => {

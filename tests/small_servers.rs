@@ -71,7 +71,11 @@ fn succeed(command: &mut Command, input: &[u8]) -> String {
     let output = run(command, input);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?} ended with {}:\n{stdout}\n{stderr}", output.status);
+    assert!(
+        output.status.success(),
+        "{command:?} ended with {}:\n{stdout}\n{stderr}",
+        output.status
+    );
     stdout
 }
 

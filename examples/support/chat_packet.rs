@@ -174,9 +174,7 @@ impl Packet {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let token = |kind: u8, token: &Token| Writer::begin(kind).number(token.to_be_bytes());
         match self {
-            Packet::Join { nonce, name } => {
-                Writer::begin(1).number(nonce.to_be_bytes()).text(name)
-            }
+            Packet::Join { nonce, name } => Writer::begin(1).number(nonce.to_be_bytes()).text(name),
             Packet::Who { token: id } => token(2, id),
             Packet::Say { token: id, number, text } => {
                 token(3, id).number(number.to_be_bytes()).text(text)

@@ -238,7 +238,8 @@ impl Room {
         let late: Vec<Token> =
             self.members.iter().filter(|(_, member)| silent(member)).map(|(&id, _)| id).collect();
         let gone = late.into_iter();
-        gone.flat_map(|token| self.remove(token, "silent for too long", "you were silent")).collect()
+        gone.flat_map(|token| self.remove(token, "silent for too long", "you were silent"))
+            .collect()
     }
 
     /// Tells everybody that the room is closed.

@@ -235,11 +235,7 @@ fn copy_exactly(
     Ok(())
 }
 
-fn copy_chunks(
-    reader: &mut impl BufRead,
-    writer: &mut impl Write,
-    chunks: bool,
-) -> io::Result<()> {
+fn copy_chunks(reader: &mut impl BufRead, writer: &mut impl Write, chunks: bool) -> io::Result<()> {
     loop {
         let line = read_line(reader)?;
         let length = match httparse::parse_chunk_size(&line) {

@@ -233,8 +233,10 @@ fn what_can_be_understood_in_two_ways_is_refused() {
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
         "Broken field: 1\r\n",
     ] {
-        let answer =
-            ask(address, &format!("POST http://{origin}/ HTTP/1.1\r\nHost: x\r\n{fields}\r\nhello"));
+        let answer = ask(
+            address,
+            &format!("POST http://{origin}/ HTTP/1.1\r\nHost: x\r\n{fields}\r\nhello"),
+        );
         assert!(answer.starts_with("HTTP/1.1 400 "), "{fields}: {answer}");
     }
     for target in ["/path", "https://x/", "http://", "http://user@x/", "http://x:99999/", "*"] {
@@ -271,7 +273,8 @@ fn servers_that_fail_are_reported_and_half_answers_are_cut_visibly() {
         let answer = ask(address, &format!("{method}{nobody}{end} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     }
-    for nonsense in [&b"nonsense\r\n\r\n"[..], b"", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"] {
+    for nonsense in [&b"nonsense\r\n\r\n"[..], b"", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
+    {
         let origin = answering(nonsense);
         let answer = ask(address, &format!("GET http://{origin}/ HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
