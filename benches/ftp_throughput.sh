@@ -2,7 +2,7 @@
 # FTP throughput of examples/ftp_server beside vsftpd, by curl over loopback: benches/ftp_throughput.sh [MB] [ROUNDS]
 #
 # Both serve the same directory in memory and stand ready at once; they take turns. Printed are the medians of all
-# rounds and their ratio, and the CPU time of each server for each GB. Wants curl, python3 and vsftpd, and nothing of them is
+# rounds and the median of their ratios. Wants curl, python3 and vsftpd, and nothing of them is
 # left running or lying around.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -57,27 +57,20 @@ for _ in $(seq 100); do
 done
 own_port=$(sed 's/.*://' "$dir/address")
 
-# Ticks of 10 ms of a server and of its children that have ended.
-ticks() { awk '{ sub(/.*\) /, ""); print $12 + $13 + $14 + $15 }' "/proc/$1/stat"; }
 down() { curl -sS --max-time 120 -o /dev/null -w '%{speed_download}\n' "ftp://127.0.0.1:$1/file"; }
-up() { curl -sS --max-time 120 -T "$dir/root/file" -w '%{speed_upload}\n' "ftp://127.0.0.1:$1/up/file"; }
+up() { curl -sS --max-time 120 -T "$dir/root/file" -w '%{speed_upload}\n' "ftp://127.0.0.1:$1/up/$1"; }
 
 for what in down up; do
-    declare -A before=([vsftpd]=$(ticks "${pids[0]}") [own]=$(ticks "${pids[1]}"))
     for _ in $(seq "$rounds"); do
         "$what" "$vsftpd_port" >>"$dir/vsftpd.$what"
         "$what" "$own_port" >>"$dir/own.$what"
     done
-    sleep 0.5 # until the children of vsftpd have been waited for
-    python3 - "$what" "$dir" "$((megabytes * rounds))" \
-        "$(($(ticks "${pids[0]}") - before[vsftpd]))" "$(($(ticks "${pids[1]}") - before[own]))" <<'PYTHON'
+    python3 - "$what" "$dir" <<'PYTHON'
 import statistics, sys
-what, dir, megabytes, *ticks = sys.argv[1:]
+what, dir = sys.argv[1:]
 speeds = [[float(line) for line in open(f"{dir}/{name}.{what}")] for name in ("vsftpd", "own")]
 ratio = statistics.median(own / vsftpd for vsftpd, own in zip(*speeds))
 vsftpd, own = (statistics.median(each) / 2**20 for each in speeds)
-cpu = [int(each) * 10 / (int(megabytes) / 1024) for each in ticks]
-print(f"{what}: ftp_server {own:.0f} MB/s, vsftpd {vsftpd:.0f} MB/s, ratio {ratio:.2f}; "
-      f"CPU per GB {cpu[1]:.0f} ms and {cpu[0]:.0f} ms")
+print(f"{what}: ftp_server {own:.0f} MB/s, vsftpd {vsftpd:.0f} MB/s, ratio {ratio:.2f}")
 PYTHON
 done
