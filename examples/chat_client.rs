@@ -11,7 +11,7 @@ mod chat_packet;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, ErrorKind, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use chat_packet::{Event, MAX_PACKET, Packet, Token, What};
 use clap::Parser;
 use greenling::event::Event as Flag;
-use greenling::io::Adapter;
+use greenling::net::{ToSocketAddrs, UdpSocket};
 use greenling::{signal, sleep, spawn};
 
 /// After which a datagram that was not answered is sent again.
@@ -102,7 +102,7 @@ fn show(line: &str) {
 
 /// The way to the server and back.
 struct Wire {
-    socket: Adapter<UdpSocket>,
+    socket: UdpSocket,
 }
 
 impl Wire {
@@ -117,32 +117,34 @@ impl Wire {
         let socket = UdpSocket::bind(any)?;
         // From here on, datagrams of others do not get in.
         socket.connect(server)?;
-        Ok(Wire { socket: Adapter::new(socket)? })
+        Ok(Wire { socket })
     }
 
     /// What cannot be sent is as good as lost on its way.
     fn send(&self, packet: &Packet) {
         let bytes = packet.to_bytes();
-        let _ = self.socket.write_with(|socket| socket.send(&bytes));
+        let _ = self.socket.send(&bytes);
     }
 
     /// The next packet that makes sense; `None` when `deadline` passes.
     fn receive(&self, deadline: Instant) -> io::Result<Option<Packet>> {
         let mut buffer = [0; MAX_PACKET + 1];
         loop {
-            match self.socket.read_with_deadline(deadline, |socket| socket.recv(&mut buffer)) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.socket.set_read_timeout(Some(left))?;
+            match self.socket.recv(&mut buffer) {
                 Ok(length) => {
                     if let Some(packet) = Packet::from_bytes(&buffer[..length]) {
                         return Ok(Some(packet));
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 // Nobody is there at the moment: that is how earlier datagrams come back.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(error),
-            }
-            if Instant::now() >= deadline {
-                return Ok(None);
             }
         }
     }

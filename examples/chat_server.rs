@@ -21,7 +21,7 @@ mod stop;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use chat_packet::{MAX_PACKET, Packet, Token};
 use chat_room::{Outgoing, Room};
 use clap::Parser;
-use greenling::io::Adapter;
+use greenling::net::UdpSocket;
 use greenling::server::DatagramServer;
 use greenling::{sleep, spawn};
 
@@ -63,7 +63,7 @@ fn run(options: &Options) -> io::Result<()> {
     let expire = Duration::from_secs(options.expire);
     let hall = Rc::new(Hall {
         room: RefCell::new(Room::new(options.max_members.into(), expire)),
-        socket: Adapter::new(socket.try_clone()?)?,
+        socket: socket.try_clone()?,
         random: File::open("/dev/urandom")?,
         ignored: Cell::new(0),
     });
@@ -73,7 +73,7 @@ fn run(options: &Options) -> io::Result<()> {
         Ok(())
     };
     // One more byte than the longest, so that a longer one is not taken for one when it is cut.
-    let server = DatagramServer::new(Adapter::new(socket)?, receive).max_datagram(MAX_PACKET + 1);
+    let server = DatagramServer::new(socket, receive).max_datagram(MAX_PACKET + 1);
     stop::stop_on_signal(server.handle(), Duration::ZERO)?;
     println!("listening on {}", server.local_addr()?);
     io::stdout().flush()?;
@@ -99,7 +99,7 @@ fn run(options: &Options) -> io::Result<()> {
 /// The room, and the way out of it.
 struct Hall {
     room: RefCell<Room>,
-    socket: Adapter<UdpSocket>,
+    socket: UdpSocket,
     random: File,
     ignored: Cell<u64>,
 }
@@ -126,7 +126,7 @@ impl Hall {
         for (to, packet) in outgoing {
             let bytes = packet.to_bytes();
             // What cannot be sent is lost, as datagrams may be; whoever misses it asks again.
-            let _ = self.socket.write_with(|socket| socket.send_to(&bytes, to));
+            let _ = self.socket.send_to(&bytes, to);
         }
     }
 

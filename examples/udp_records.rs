@@ -18,13 +18,13 @@ mod stop;
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use greenling::io::Adapter;
+use greenling::net::{ToSocketAddrs, UdpSocket};
 use greenling::server::DatagramServer;
 
 /// After which a record that was not acknowledged is sent again.
@@ -121,17 +121,17 @@ impl fmt::Display for Record {
 }
 
 fn receive(addr: &str) -> io::Result<()> {
-    let socket = Adapter::new(UdpSocket::bind(addr)?)?;
+    let socket = UdpSocket::bind(addr)?;
     let counts = Rc::new((Cell::new(0_u64), Cell::new(0_u64)));
     let counted = Rc::clone(&counts);
-    let handle = move |socket: &Adapter<UdpSocket>, datagram: Vec<u8>, from: SocketAddr| {
+    let handle = move |socket: &UdpSocket, datagram: Vec<u8>, from: SocketAddr| {
         let (records, refused) = &*counted;
         match Record::from_bytes(&datagram) {
             Ok(record) => {
                 records.set(records.get() + 1);
                 let mut stdout = greenling::io::stdout().lock();
                 writeln!(stdout, "record from {from}: {record}")?;
-                socket.write_with(|socket| socket.send_to(&datagram, from)).map(drop)
+                socket.send_to(&datagram, from).map(drop)
             }
             Err(why) => {
                 refused.set(refused.get() + 1);
@@ -159,24 +159,28 @@ fn send(record: &Record, to: &str, patience: Duration) -> io::Result<()> {
     };
     let socket = UdpSocket::bind(any)?;
     socket.connect(to)?;
-    let socket = Adapter::new(socket)?;
     let bytes = record.to_bytes();
     let give_up = Instant::now() + patience;
     // Longer than a record, so that a longer datagram is not taken for one.
     let mut answer = [0; RECORD_SIZE + 1];
     while Instant::now() < give_up {
         // An error here may be that of an earlier attempt: nobody was there.
-        let _ = socket.write_with(|socket| socket.send(&bytes));
+        let _ = socket.send(&bytes);
         let again = (Instant::now() + AGAIN).min(give_up);
-        while Instant::now() < again {
-            match socket.read_with_deadline(again, |socket| socket.recv(&mut answer)) {
+        loop {
+            let left = again.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            socket.set_read_timeout(Some(left))?;
+            match socket.recv(&mut answer) {
                 Ok(length) if answer[..length] == bytes => {
                     println!("acknowledged: {record}");
                     return Ok(());
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-                Err(error) if error.kind() == ErrorKind::TimedOut => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }

@@ -19,17 +19,15 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 use greenling::fs::OpenOptions;
-use greenling::io::Adapter;
+use greenling::os::unix::net::{UnixListener, UnixStream};
 use greenling::server::StreamServer;
 use greenling::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use greenling::threadpool::unblock;
 use greenling::{spawn, timeout};
 
 /// Descriptors that are not clients: standard streams, the listener, epoll, signals, the log.
@@ -86,7 +84,7 @@ fn run(options: &Options) -> io::Result<()> {
         None => Box::new(greenling::io::stdout()),
     };
     let socket = SocketFile::bind(&options.addr)?;
-    let listener = Adapter::new(socket.listener.try_clone()?)?;
+    let listener = socket.listener.try_clone()?;
 
     let (sender, lines) = sync_channel(BACKLOG);
     let of_clients = Sender { lines: sender.clone() };
@@ -158,8 +156,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         return in_use("this is no socket, and is left alone");
     }
     // Connecting waits if the backlog is full, and then somebody is there, too.
-    let probe = path.to_owned();
-    match timeout(PROBE, || unblock(move || UnixStream::connect(probe).map(drop))) {
+    match timeout(PROBE, || UnixStream::connect(path)) {
         Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
         _ => in_use("somebody listens on it"),
     }
@@ -178,9 +175,9 @@ struct Sender {
 }
 
 impl Sender {
-    fn serve_client(&self, client: Adapter<UnixStream>) -> io::Result<()> {
+    fn serve_client(&self, client: UnixStream) -> io::Result<()> {
         // The kernel tells who is at the other end; a client cannot.
-        let process = peer_process(client.get_ref())?;
+        let process = peer_process(&client)?;
         self.copy(&format!("process {process}"), BufReader::new(client));
         Ok(())
     }
