@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What is answered.
-pub(crate) const BODY: &str = "Hello, world!";
+pub(crate) const BODY: &str = "Hello, World!";
 
 /// Answers all requests that are complete in `input`, one behind the other in `output`, and returns how
 /// many bytes of the input they were.

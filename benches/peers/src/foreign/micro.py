@@ -1,0 +1,143 @@
+# Small operations by gevent and by greenlet alone: for each line with a count, the nanoseconds of processor
+# time that so many took.
+import sys
+from time import process_time_ns
+
+MANY, SPAWNED, WAITS, LONG = 1000, 10000, 16, 3600
+
+
+def timed(function):
+    def operation(count):
+        begin = process_time_ns()
+        function(count)
+        return process_time_ns() - begin
+
+    return operation
+
+
+def of_greenlet():
+    from greenlet import getcurrent, greenlet
+
+    def between_two(count):
+        first = getcurrent()
+
+        def echo():
+            while True:
+                first.switch()
+
+        second = greenlet(echo)
+        for _ in range(count):
+            second.switch()
+
+    def values(count):
+        parent = getcurrent()
+
+        def endless():
+            n = 0
+            while True:
+                n += 1
+                parent.switch(n)
+
+        numbers = greenlet(endless)
+        for _ in range(count):
+            numbers.switch()
+
+    def chain(count):
+        base = getcurrent()
+
+        def link(following):
+            number = base.switch()
+            following.switch(number + 1)
+
+        for _ in range(count // MANY):
+            head = base
+            for _ in range(MANY):
+                before = greenlet(link)
+                before.switch(head)
+                head = before
+            assert head.switch(0) == MANY
+
+    return {"switch": between_two, "next": values, "chain": chain}
+
+
+def of_gevent():
+    import gevent
+    from gevent.event import Event
+    from gevent.lock import BoundedSemaphore
+    from gevent.queue import SimpleQueue
+
+    def in_turn(among):
+        def run(count):
+            def one():
+                for _ in range(count // among or 1):
+                    gevent.sleep(0)
+
+            gevent.joinall([gevent.spawn(one) for _ in range(among)])
+
+        return run
+
+    def spawn(count):
+        for _ in range(count):
+            gevent.spawn(int).join()
+
+    def spawn_many(count):
+        for _ in range(count // SPAWNED):
+            gevent.joinall([gevent.spawn(int) for _ in range(SPAWNED)])
+
+    def channel(count):
+        there, back = SimpleQueue(), SimpleQueue()
+
+        def answer():
+            for _ in range(count):
+                back.put(there.get())
+
+        other = gevent.spawn(answer)
+        for n in range(count):
+            there.put(n)
+            assert back.get() == n
+        other.join()
+
+    def mutex(count):
+        lock = BoundedSemaphore()
+        for _ in range(count):
+            with lock:
+                pass
+
+    def contend(count):
+        lock = BoundedSemaphore()
+
+        def one():
+            for n in range(count // MANY):
+                with lock:
+                    if n % WAITS == 0:
+                        gevent.sleep(0)
+
+        gevent.joinall([gevent.spawn(one) for _ in range(MANY)])
+
+    def timer(count):
+        for _ in range(count):
+            gevent.Timeout.start_new(LONG).close()
+
+    kept = []
+
+    def idle(count):
+        wait = Event().wait
+        kept.extend(gevent.spawn(wait) for _ in range(count))
+        gevent.sleep(0)
+
+    return {
+        "yield": in_turn(2),
+        "yield1000": in_turn(MANY),
+        "spawn": spawn,
+        "spawn10000": spawn_many,
+        "channel": channel,
+        "mutex": mutex,
+        "mutex1000": contend,
+        "timer": timer,
+        "idle": idle,
+    }
+
+
+operation = timed({"greenlet": of_greenlet, "gevent": of_gevent}[sys.argv[1]]()[sys.argv[2]])
+for line in sys.stdin:
+    print(operation(int(line)), flush=True)
