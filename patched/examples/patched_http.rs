@@ -17,8 +17,6 @@ use greenling::{patch, spawn};
 
 #[path = "../../examples/support/limits.rs"]
 mod limits;
-#[path = "support/memory.rs"]
-mod memory;
 
 const PAUSE: Duration = Duration::from_millis(100);
 const PIECE: [u8; 1000] = [b'x'; 1000];
@@ -47,12 +45,10 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 
     let one_by_one = PAUSE * (downloads * pieces) as u32;
     println!("{downloads} downloads of {pieces} pieces, one each {PAUSE:?}:");
-    println!("                     time   memory more     bytes");
+    println!("                     time     bytes");
     println!("one by one     {:8.1} s", one_by_one.as_secs_f64());
-    for (name, (time, memory, bytes)) in
-        [("one thread", by_coroutines), ("a thread each", by_threads)]
-    {
-        println!("{name:14} {:8.2} s   {memory:8.1} MB {bytes:9}", time.as_secs_f64());
+    for (name, (time, bytes)) in [("one thread", by_coroutines), ("a thread each", by_threads)] {
+        println!("{name:14} {:8.2} s {bytes:9}", time.as_secs_f64());
     }
     Ok(())
 }
@@ -65,15 +61,14 @@ fn download(addr: SocketAddr) -> Outcome {
     Ok(answer.body_mut().read_to_vec()?.len())
 }
 
-/// Time, memory and bytes of `run`.
+/// Time and bytes of `run`.
 fn measure(
     run: impl FnOnce() -> Vec<Outcome>,
-) -> Result<(Duration, f64, usize), Box<dyn Error + Send + Sync>> {
-    let (start, before) = (Instant::now(), memory::resident());
+) -> Result<(Duration, usize), Box<dyn Error + Send + Sync>> {
+    let start = Instant::now();
     let outcomes = run();
-    let (time, after) = (start.elapsed(), memory::resident());
-    let bytes = outcomes.into_iter().sum::<Result<usize, _>>()?;
-    Ok((time, (after - before).max(0.0), bytes))
+    let time = start.elapsed();
+    Ok((time, outcomes.into_iter().sum::<Result<usize, _>>()?))
 }
 
 /// Starts the server on a thread of its own.

@@ -15,8 +15,6 @@ use redis::{Client, Commands, Connection};
 
 #[path = "../../examples/support/limits.rs"]
 mod limits;
-#[path = "support/memory.rs"]
-mod memory;
 
 /// How long the clients have to wait for their letters.
 const WAIT: Duration = Duration::from_secs(1);
@@ -35,14 +33,12 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let url = server.url();
 
     println!("{clients} clients, each of which waits {WAIT:?} in BLPOP:");
-    println!("                     time   memory more");
-    let begin = || (Instant::now(), memory::resident());
-    let report = |name: &str, (start, before): (Instant, f64)| {
-        let memory = (memory::resident() - before).max(0.0);
-        println!("{name:14} {:8.2} s   {memory:8.1} MB", start.elapsed().as_secs_f64());
+    println!("                     time");
+    let report = |name: &str, start: Instant| {
+        println!("{name:14} {:8.2} s", start.elapsed().as_secs_f64());
     };
 
-    let started = begin();
+    let started = Instant::now();
     let waiting: Vec<_> = (0..clients)
         .map(|n| {
             let url = url.clone();
@@ -55,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     }
     report("one thread", started);
 
-    let started = begin();
+    let started = Instant::now();
     let waiting: Vec<_> = (0..clients)
         .map(|n| {
             let url = url.clone();

@@ -31,6 +31,7 @@ pub(crate) enum Way {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::enum_variant_names, reason = "they are the functions' names")]
 pub(crate) enum Poll {
     Poll,
     Ppoll,
@@ -40,6 +41,7 @@ pub(crate) enum Poll {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::enum_variant_names, reason = "they are the functions' names")]
 pub(crate) enum Dup {
     Dup,
     Dup2,

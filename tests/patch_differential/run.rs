@@ -208,8 +208,8 @@ impl World {
                 // SAFETY: ours, and not used any more.
                 number(calls::outcome(unsafe { libc::close(old) }))
             }
-            // SAFETY: no pointers.
             &Step::Shutdown(how) => {
+                // SAFETY: no pointers.
                 number(calls::outcome(unsafe { libc::shutdown(self.own[0], how) }))
             }
             &Step::PeerSends(len) => number(self.peer_sends(len)),
