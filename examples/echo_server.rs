@@ -13,6 +13,8 @@
 mod limits;
 #[path = "support/stderr_log.rs"]
 mod stderr_log;
+#[path = "support/stop.rs"]
+mod stop;
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
@@ -22,8 +24,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use greenling::net::TcpStream;
-use greenling::server::{Handle, StreamServer};
-use greenling::{signal, thread};
+use greenling::server::StreamServer;
 
 /// Descriptors that are not connections: standard streams, the listener, epoll, signals.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -69,23 +70,12 @@ fn run(options: &Options) -> io::Result<()> {
     let counted = Rc::clone(&bytes);
     let server = StreamServer::bind(&options.addr, move |stream, _| echo(stream, idle, &counted))?
         .max_clients(usize::try_from(max_clients).unwrap_or(usize::MAX));
-    stop_on_signal(server.handle(), Duration::from_secs(options.grace))?;
+    stop::stop_on_signal(server.handle(), Duration::from_secs(options.grace))?;
     println!("listening on {}", server.local_addr()?);
     io::stdout().flush()?;
 
     server.serve_forever()?;
     println!("served {} clients, {} bytes", server.stats().accepted, bytes.get());
-    Ok(())
-}
-
-/// Stops the server when a signal asks the process to end.
-fn stop_on_signal(server: Handle, grace: Duration) -> io::Result<()> {
-    let signals = signal::termination()?;
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        for _ in signals.forever() {
-            server.stop(grace);
-        }
-    })?;
     Ok(())
 }
 

@@ -32,9 +32,11 @@ use crate::threadpool::try_unblock;
 
 mod dir;
 mod file;
+mod lock;
 
 pub use dir::{DirBuilder, DirEntry, ReadDir, read_dir};
 pub use file::{File, OpenOptions};
+pub use lock::TryLockError;
 pub use std::fs::{FileTimes, FileType, Metadata, Permissions};
 
 /// Does it on a thread of the pool.
@@ -153,6 +155,16 @@ functions! {
     /// # Errors
     /// If that cannot be found out, for lack of permissions for example.
     exists(path: P) -> bool;
+}
+
+/// The older form of [`hard_link`], with a name that misleads.
+///
+/// # Errors
+/// As for [`hard_link`].
+#[deprecated(since = "0.1.0", note = "replaced by `hard_link`, or by `os::unix::fs::symlink`")]
+#[track_caller]
+pub fn soft_link<P: AsRef<Path>, Q: AsRef<Path>>(original: P, link: Q) -> io::Result<()> {
+    hard_link(original, link)
 }
 
 /// Writes a file with these contents, and replaces the one that is there.

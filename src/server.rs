@@ -41,8 +41,9 @@
 //! a clone of one listener (`try_clone`); the kernel distributes the connections.
 //!
 //! # Sockets that are handed in
-//! [`StreamServer::new`] takes any [`Listener`]: one that was bound elsewhere, one of std's over Unix sockets in
-//! an [`Adapter`](crate::io::Adapter), or one that systemd has opened ([`activation`]).
+//! [`StreamServer::new`] takes any [`Listener`]: one that was bound elsewhere, one over Unix sockets
+//! ([`UnixListener`](crate::os::unix::net::UnixListener), or std's in an [`Adapter`](crate::io::Adapter)), or one that
+//! systemd has opened ([`activation`]).
 
 mod accept;
 mod adapted;

@@ -163,6 +163,37 @@ impl Builder {
         rt::spawn(name, stack_size, None, f).map(JoinHandle::new)
     }
 
+    /// As [`spawn`](Self::spawn), for a function and a result that borrow.
+    ///
+    /// [`scope`] is the safe way.
+    ///
+    /// # Safety
+    /// What they borrow must be there until the coroutine has ended and its result has been dropped: it has to be
+    /// joined before any of the borrows ends. Mind that the caller may be killed, and unwinds then.
+    ///
+    /// # Errors
+    /// As for [`spawn`](Self::spawn).
+    ///
+    /// # Examples
+    /// ```
+    /// use greenling::thread::Builder;
+    ///
+    /// let number = 1;
+    /// // SAFETY: it is joined while `number` is there; nobody kills this coroutine.
+    /// let child = unsafe { Builder::new().spawn_unchecked(|| &number)? };
+    /// assert_eq!(child.join().unwrap(), &1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub unsafe fn spawn_unchecked<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T,
+    {
+        let (name, stack_size) = self.into_parts();
+        // SAFETY: the caller's promise.
+        unsafe { rt::spawn_unchecked(name, stack_size, f) }.map(JoinHandle::new)
+    }
+
     /// What a hub's handle needs to spawn from another thread.
     pub(crate) fn into_parts(self) -> (Option<Box<str>>, Option<usize>) {
         let name = self.name.map(String::into_boxed_str);

@@ -13,7 +13,8 @@ use std::rc::Rc;
 use greenling::error::{Elapsed, Killed, StillRunning};
 use greenling::hub::{Config, Handle, Stats};
 use greenling::io::Adapter;
-use greenling::net::{TcpListener, TcpStream};
+use greenling::net::{TcpListener, TcpStream, UdpSocket};
+use greenling::os::unix::net as unix;
 use greenling::process;
 use greenling::thread::{Builder, JoinHandle, Thread, ThreadId};
 use greenling::threadpool::{Job, ThreadPool};
@@ -99,6 +100,11 @@ fn an_adapter_is_what_it_wraps() {
 fn sockets_are_what_they_are_in_std() {
     is!(TcpStream: Send + Sync + Unpin + Debug);
     is!(TcpListener: Send + Sync + Unpin + Debug);
+    is!(UdpSocket: Send + Sync + Unpin + Debug + UnwindSafe + RefUnwindSafe);
+    is!(unix::UnixStream: Send + Sync + Unpin + Debug + UnwindSafe + RefUnwindSafe);
+    is!(unix::UnixListener: Send + Sync + Unpin + Debug + UnwindSafe + RefUnwindSafe);
+    is!(unix::UnixDatagram: Send + Sync + Unpin + Debug + UnwindSafe + RefUnwindSafe);
+    is_not!(UdpSocket: Clone);
     is_not!(TcpStream: Clone);
     is_not!(TcpListener: Clone);
 }

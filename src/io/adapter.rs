@@ -254,9 +254,14 @@ impl<T: AsFd> Adapter<T> {
         }
     }
 
+    /// Has [`wake_all`](Self::wake_all) reach the caller in the wait that it is about to begin.
+    pub(crate) fn announce(&self) {
+        rt::announce_source(&self.source.hubs);
+    }
+
     /// Wakes everybody who waits for the descriptor, on every hub; their operations are tried again.
     pub(crate) fn wake_all(&self) {
-        rt::close_source(self.source.fd, self.source.hubs.load(Ordering::Relaxed));
+        rt::close_source(self.source.fd, self.source.hubs.load(Ordering::SeqCst));
     }
 }
 

@@ -2,22 +2,23 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
-use super::{TcpListener, TcpStream};
+use super::unix::{UnixDatagram, UnixListener, UnixStream};
+use super::{TcpListener, TcpStream, UdpSocket};
 
 /// Builds the conversions that std has on those to and from std's own type.
 macro_rules! conversions {
-    ($socket:ident) => {
+    ($($std:ident)::+, $socket:ident) => {
         /// Takes the socket over in the mode that it is in: `O_NONBLOCK` and its time limits.
-        impl From<std::net::$socket> for $socket {
-            fn from(socket: std::net::$socket) -> $socket {
+        impl From<$($std)::+::$socket> for $socket {
+            fn from(socket: $($std)::+::$socket) -> $socket {
                 $socket::from_std(socket)
             }
         }
 
         /// Gives the socket away in the mode that its user has asked for. It is not shut down, even after
         /// `close`.
-        impl From<$socket> for std::net::$socket {
-            fn from(socket: $socket) -> std::net::$socket {
+        impl From<$socket> for $($std)::+::$socket {
+            fn from(socket: $socket) -> $($std)::+::$socket {
                 socket.into_std()
             }
         }
@@ -61,5 +62,9 @@ macro_rules! conversions {
     };
 }
 
-conversions!(TcpListener);
-conversions!(TcpStream);
+conversions!(std::net, TcpListener);
+conversions!(std::net, TcpStream);
+conversions!(std::net, UdpSocket);
+conversions!(std::os::unix::net, UnixDatagram);
+conversions!(std::os::unix::net, UnixListener);
+conversions!(std::os::unix::net, UnixStream);

@@ -5,19 +5,12 @@
 use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
-use std::net::{self, SocketAddr, ToSocketAddrs};
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::net::{self, SocketAddr};
 
 use super::TcpStream;
-use super::socket::{Shared, Socket};
-use super::sys;
-use crate::rt::{self, Deadline, Direction};
-
-/// How long `accept` lets the others run when descriptors or memory were exhausted at the last call.
-const BREATHER: Duration = Duration::from_millis(5);
+use super::acceptor::Acceptor;
+use super::resolve::{ToSocketAddrs, each_addr};
+use crate::rt;
 
 /// A TCP server socket: `std::net::TcpListener`, but waiting for a connection lets other coroutines run.
 ///
@@ -50,9 +43,7 @@ const BREATHER: Duration = Duration::from_millis(5);
 /// the cost of one more system call for each `accept`; but if a thread that uses the converted one snatches away
 /// the connection that they saw, they block their thread until the next connection.
 pub struct TcpListener {
-    pub(super) socket: Socket<net::TcpListener>,
-    /// Whether the last `accept` failed for want of descriptors or memory.
-    exhausted: AtomicBool,
+    pub(super) socket: Acceptor<net::TcpListener>,
 }
 
 impl TcpListener {
@@ -71,38 +62,20 @@ impl TcpListener {
     /// assert_ne!(listener.local_addr()?.port(), 0);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[track_caller]
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<TcpListener> {
         // Its clients will make it wait: a lack of descriptors for that is to be found out here.
         rt::prepare_io()?;
-        let io = net::TcpListener::bind(addr)?;
-        io.set_nonblocking(true)?;
-        Ok(TcpListener::with_shared(io, Arc::default()))
-    }
-
-    /// `io` has O_NONBLOCK.
-    fn with_shared(io: net::TcpListener, shared: Arc<Shared>) -> TcpListener {
-        TcpListener { socket: Socket::new(io, shared), exhausted: AtomicBool::new(false) }
+        let io = each_addr(addr, net::TcpListener::bind)?;
+        Ok(TcpListener { socket: Acceptor::bound(io)? })
     }
 
     pub(super) fn from_std(io: net::TcpListener) -> TcpListener {
-        let shared = Arc::new(Shared::of(io.as_fd()));
-        if io.set_nonblocking(true).is_err() {
-            // Not a descriptor at all; but if it were, accept must find out before it blocks.
-            shared.given_away.store(true, Ordering::Relaxed);
-        }
-        TcpListener::with_shared(io, shared)
+        TcpListener { socket: Acceptor::from_std(io) }
     }
 
     pub(super) fn into_std(self) -> net::TcpListener {
-        let (io, shared) = self.socket.into_parts();
-        if Arc::strong_count(&shared) > 1 {
-            shared.given_away.store(true, Ordering::SeqCst);
-        }
-        if !shared.is_nonblocking() {
-            // It fails for what is no descriptor only, and std's listener will say that.
-            let _ = io.set_nonblocking(false);
-        }
-        io
+        self.socket.into_std()
     }
 
     /// The address that it listens on.
@@ -120,7 +93,7 @@ impl TcpListener {
     /// What fcntl(2) says: `EMFILE` when there are too many descriptors.
     pub fn try_clone(&self) -> io::Result<TcpListener> {
         let io = self.socket.open()?.try_clone()?;
-        Ok(TcpListener::with_shared(io, self.socket.shared().clone()))
+        Ok(TcpListener { socket: self.socket.cloned(io) })
     }
 
     /// Waits for a connection, and returns it with the address of the other end.
@@ -143,24 +116,9 @@ impl TcpListener {
     /// ```
     #[track_caller]
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let shared = self.socket.shared();
-        if self.exhausted.load(Ordering::Relaxed) && !shared.is_nonblocking() {
-            rt::sleep(Deadline::after(BREATHER));
-        }
-        let accept = |io: &net::TcpListener| {
-            let fd = io.as_fd();
-            if shared.given_away.load(Ordering::SeqCst) && !rt::is_ready(fd, Direction::Read)? {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            sys::accept(fd)
-        };
-        let accepted = self.socket.run(Direction::Read, accept, |_| false);
-        let exhausted = accepted.as_ref().is_err_and(is_exhaustion);
-        if exhausted != self.exhausted.load(Ordering::Relaxed) {
-            self.exhausted.store(exhausted, Ordering::Relaxed);
-        }
-        let (fd, addr) = accepted?;
-        Ok((TcpStream::accepted(fd.into(), shared.inherited()), addr))
+        let (fd, name) = self.socket.accept()?;
+        let addr = name.to_inet()?;
+        Ok((TcpStream::accepted(fd.into(), self.socket.shared().inherited()), addr))
     }
 
     /// An iterator over connections: `accept` without end.
@@ -253,20 +211,10 @@ impl TcpListener {
     /// With `true`, `accept` returns `WouldBlock` instead of waiting, on all clones of the listener.
     ///
     /// # Errors
-    /// What ioctl(2) says.
+    /// What fcntl(2) says.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        let io = self.socket.open()?;
-        let shared = self.socket.shared();
-        if shared.given_away.load(Ordering::SeqCst) {
-            io.set_nonblocking(nonblocking)?;
-        }
-        shared.set_nonblocking(nonblocking);
-        Ok(())
+        self.socket.set_nonblocking(nonblocking)
     }
-}
-
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 impl fmt::Debug for TcpListener {

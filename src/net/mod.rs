@@ -1,7 +1,7 @@
-//! TCP in the shape of `std::net`: the same names, the same behaviour, but what would block the thread
+//! TCP and UDP in the shape of `std::net`: the same names, the same behaviour, but what would block the thread
 //! lets its other coroutines run.
 //!
-//! [`TcpListener`] and [`TcpStream`] are this crate's; everything else is `std::net`'s own, so that
+//! [`TcpListener`], [`TcpStream`], [`UdpSocket`] and [`ToSocketAddrs`] are this crate's; everything else is `std::net`'s own, so that
 //! `use greenling::net` can replace `use std::net`.
 //!
 //! ```
@@ -32,19 +32,29 @@
 //! ([`TcpStream::set_read_timeout`]) costs nothing unless the operation has to wait.
 //!
 //! # Differences from std
-//! * [`TcpStream::close`] and [`TcpListener::close`] exist, which wake whoever waits for the socket.
+//! * [`TcpStream::close`], [`TcpListener::close`] and [`UdpSocket::close`] exist, which wake whoever waits for the socket.
 //! * A [kill](crate::thread::JoinHandle::kill) ends a waiting operation by unwinding.
 //! * `O_NONBLOCK` and time limits that are changed behind the socket's back, by system calls on its raw
 //!   descriptor, are not seen; those that it has when it is converted are.
-//! * Names are still resolved by std's [`ToSocketAddrs`], which blocks the thread. Literal addresses
-//!   and [`SocketAddr`] never do.
+//! * [`ToSocketAddrs`] is a trait of its own, so that names are looked up beside other coroutines. A type
+//!   for which somebody has implemented std's needs an implementation of this one.
 
+mod acceptor;
 mod convert;
+mod datagram;
 mod listener;
+mod name;
+mod options;
+mod resolve;
 mod socket;
 mod stream;
+mod streaming;
 mod sys;
+mod udp;
+pub(crate) mod unix;
 
 pub use listener::{Incoming, TcpListener};
+pub use resolve::ToSocketAddrs;
 pub use std::net::*;
 pub use stream::TcpStream;
+pub use udp::UdpSocket;

@@ -1,4 +1,4 @@
-//! What a stream and a listener have in common: how an operation waits, for how long, and until when.
+//! What all sockets have in common: how an operation waits, for how long, and until when.
 
 #![forbid(unsafe_code)]
 
@@ -25,6 +25,9 @@ pub(super) struct Shared {
     /// The error of a write that had already sent something and thus could not report it; 0 is none.
     /// The kernel's blocking send leaves it in the socket for the next operation.
     pending_error: AtomicI32,
+    /// Whether a Unix datagram socket has been shut down for reading: the kernel tells it to those only who
+    /// wait inside of it.
+    pub(super) read_ended: AtomicBool,
     /// Whether a clone of this listener was given away, in the mode of its user. From then on nobody
     /// can be sure that the open file has `O_NONBLOCK`.
     pub(super) given_away: AtomicBool,
@@ -100,6 +103,36 @@ fn nanos(limit: Duration) -> u64 {
 #[derive(Default)]
 pub(super) struct LazyDeadline(Option<Option<Deadline>>);
 
+impl LazyDeadline {
+    fn get(&mut self, shared: &Shared, direction: Direction) -> Option<Deadline> {
+        *self.0.get_or_insert_with(|| shared.deadline(direction))
+    }
+}
+
+/// For what the kernel has no event for: a Unix listener whose queue is full, and the full queue of another
+/// datagram socket. The pauses double, from a quarter of a millisecond to 32 ms.
+#[derive(Default)]
+pub(super) struct BackOff {
+    pauses: u32,
+}
+
+impl BackOff {
+    /// Lets the others run for a while. False if the deadline has passed already.
+    #[track_caller]
+    pub(super) fn pause(&mut self, limit: Option<Deadline>) -> bool {
+        if limit.is_some_and(Deadline::is_past) {
+            return false;
+        }
+        let pause = Deadline::after(Duration::from_micros(250 << self.pauses));
+        self.pauses = (self.pauses + 1).min(7);
+        rt::sleep(match (pause, limit) {
+            (Some(pause), Some(limit)) => Some(pause.min(limit)),
+            (pause, limit) => pause.or(limit),
+        });
+        true
+    }
+}
+
 /// A socket of std's, and how to wait for it.
 pub(super) struct Socket<T: AsFd> {
     adapter: Adapter<T>,
@@ -139,7 +172,7 @@ impl<T: AsFd> Socket<T> {
 
     #[inline]
     fn check_open(&self) -> io::Result<()> {
-        if self.closed.load(Ordering::Acquire) {
+        if self.closed.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
         Ok(())
@@ -152,13 +185,59 @@ impl<T: AsFd> Socket<T> {
 
     /// Ends the use of the socket: see `TcpStream::close`.
     pub(super) fn close(&self) {
-        if self.closed.swap(true, Ordering::AcqRel) {
+        if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
         // Whoever is between its last look at `closed` and its wait is not on any list yet, and is
         // woken by the event that this raises. A socket that is not connected needs no waking.
         let _ = sys::shutdown(self.adapter.as_fd());
         self.adapter.wake_all();
+    }
+
+    /// As [`close`](Self::close), without a shutdown(2): for sockets that are operated by
+    /// [`run_datagram`](Self::run_datagram).
+    pub(super) fn close_datagram(&self) {
+        if !self.closed.swap(true, Ordering::SeqCst) {
+            self.adapter.wake_all();
+        }
+    }
+
+    /// As [`run_until`](Self::run_until), for sockets that are not shut down when they are closed.
+    ///
+    /// A socket that only receives cannot be: its clones would receive no more, and after a shutdown(2) the
+    /// kernel tells whoever does not wait inside of it to try again, for ever.
+    #[track_caller]
+    pub(super) fn run_datagram<R>(
+        &self,
+        direction: Direction,
+        deadline: &mut LazyDeadline,
+        mut op: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let op = |io: &T| {
+            let result = op(io);
+            if matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+                // No event will tell of `close`. Either it sees our hub in the list, or we see it.
+                self.adapter.announce();
+                self.check_open()?;
+            }
+            result
+        };
+        self.run_until(direction, deadline, op, |_| false)
+    }
+
+    /// Pauses before another try of what the kernel has no event for, within the socket's time limit.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the time is up, or at once if the user has asked for that.
+    #[track_caller]
+    pub(super) fn back_off(
+        &self,
+        back_off: &mut BackOff,
+        deadline: &mut LazyDeadline,
+    ) -> io::Result<()> {
+        let may_wait = !self.shared.is_nonblocking()
+            && back_off.pause(deadline.get(&self.shared, Direction::Write));
+        if may_wait { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EAGAIN)) }
     }
 
     /// Performs an operation as a blocking socket would, within the socket's time limit.
@@ -196,7 +275,7 @@ impl<T: AsFd> Socket<T> {
         if self.shared.is_nonblocking() {
             return self.adapter.attempt(op).map_err(|error| self.explain(error));
         }
-        let deadline = || *deadline.0.get_or_insert_with(|| self.shared.deadline(direction));
+        let deadline = || deadline.get(&self.shared, direction);
         match self.adapter.run(direction, deadline, op, short) {
             Ok(result) => Ok(result),
             Err(error) => Err(self.explain(error)),
@@ -229,5 +308,36 @@ impl<T: AsFd> AsFd for Socket<T> {
 impl<T: AsFd> AsRawFd for Socket<T> {
     fn as_raw_fd(&self) -> RawFd {
         self.adapter.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn a_close_between_the_look_and_the_wait_is_seen() {
+        let io = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = Socket::new(io, Arc::default());
+        // No event tells of it, and nobody waits whom it could wake.
+        let tried = |_: &UdpSocket| -> io::Result<()> {
+            std::thread::scope(|scope| drop(scope.spawn(|| socket.close_datagram())));
+            Err(io::ErrorKind::WouldBlock.into())
+        };
+        let error = socket.run_datagram(Direction::Read, &mut LazyDeadline::default(), tried);
+        assert_eq!(error.unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn pauses_grow_and_keep_to_the_deadline() {
+        let mut back_off = BackOff::default();
+        let start = std::time::Instant::now();
+        for _ in 0..4 {
+            assert!(back_off.pause(None));
+        }
+        assert!(start.elapsed() >= Duration::from_micros(250 + 500 + 1000 + 2000));
+        assert!(!back_off.pause(Deadline::after(Duration::ZERO)));
     }
 }

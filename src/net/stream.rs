@@ -4,12 +4,16 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{self, Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::socket::{LazyDeadline, Shared, Socket};
+use super::name::Name;
+use super::options::common_options;
+use super::resolve::{ToSocketAddrs, each_addr};
+use super::socket::{Shared, Socket};
+use super::streaming::read_and_write;
 use super::sys;
 use crate::io::Adapter;
 use crate::rt::{Deadline, Direction};
@@ -41,7 +45,7 @@ pub struct TcpStream {
 impl TcpStream {
     /// Opens a connection to the first of the addresses that accepts it.
     ///
-    /// A name is resolved by std's [`ToSocketAddrs`], which blocks the thread while it asks.
+    /// While a name is looked up, other coroutines run: see [`ToSocketAddrs`].
     ///
     /// # Errors
     /// The error of the last address that was tried; `InvalidInput` if there is none; what
@@ -58,15 +62,7 @@ impl TcpStream {
     /// ```
     #[track_caller]
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<TcpStream> {
-        let mut last = None;
-        for addr in addr.to_socket_addrs()? {
-            match Self::connect_until(&addr, None) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
-            }
-        }
-        let none = "could not resolve to any addresses";
-        Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, none)))
+        each_addr(addr, |addr| Self::connect_until(&addr, None))
     }
 
     /// Opens a connection, for which it waits no longer than `timeout`.
@@ -99,12 +95,13 @@ impl TcpStream {
 
     #[track_caller]
     fn connect_until(addr: &SocketAddr, deadline: Option<Deadline>) -> io::Result<TcpStream> {
-        let io = net::TcpStream::from(sys::stream_socket(addr)?);
+        let name = Name::inet(addr);
+        let io = net::TcpStream::from(sys::stream_socket(name.family())?);
         let adapter = Adapter::from_nonblocking(io);
         let mut begun = false;
         let connect = |io: &net::TcpStream| {
             loop {
-                let error = match sys::connect(io.as_fd(), addr) {
+                let error = match sys::connect(io.as_fd(), &name) {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
                 };
@@ -224,60 +221,7 @@ impl TcpStream {
         Ok(TcpStream { socket: Socket::new(io, self.socket.shared().clone()) })
     }
 
-    /// How long a read may wait: for ever by default. When the time is up, it fails with
-    /// `WouldBlock`, as std's does on Linux.
-    ///
-    /// It costs nothing as long as reads do not have to wait, and no system call then. A wait that
-    /// has begun keeps the limit with which it began.
-    ///
-    /// # Errors
-    /// `InvalidInput` for zero.
-    ///
-    /// # Examples
-    /// ```
-    /// use std::io::{ErrorKind, Read};
-    /// use std::time::Duration;
-    /// use greenling::net::{TcpListener, TcpStream};
-    ///
-    /// let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let mut stream = TcpStream::connect(listener.local_addr()?)?;
-    /// stream.set_read_timeout(Some(Duration::from_millis(10)))?;
-    /// let error = stream.read(&mut [0; 16]).unwrap_err();
-    /// assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn set_read_timeout(&self, dur: Option<Duration>) -> io::Result<()> {
-        self.socket.open()?.set_read_timeout(dur)?;
-        self.socket.shared().set_timeout(Direction::Read, dur);
-        Ok(())
-    }
-
-    /// How long a write may wait. If some of the data has been sent when the time is up, it returns how
-    /// much; else it fails with `WouldBlock`.
-    ///
-    /// # Errors
-    /// `InvalidInput` for zero.
-    pub fn set_write_timeout(&self, dur: Option<Duration>) -> io::Result<()> {
-        self.socket.open()?.set_write_timeout(dur)?;
-        self.socket.shared().set_timeout(Direction::Write, dur);
-        Ok(())
-    }
-
-    /// The limit of reads, as the kernel has rounded it.
-    ///
-    /// # Errors
-    /// What getsockopt(2) says.
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        self.socket.open()?.read_timeout()
-    }
-
-    /// The limit of writes, as the kernel has rounded it.
-    ///
-    /// # Errors
-    /// What getsockopt(2) says.
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        self.socket.open()?.write_timeout()
-    }
+    common_options!();
 
     /// Reads without taking the data out of the socket. Waits if there is none.
     ///
@@ -302,11 +246,7 @@ impl TcpStream {
     /// ```
     #[track_caller]
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let asked = buf.len();
-        let peek = |io: &net::TcpStream| sys::recv(io.as_fd(), buf, libc::MSG_PEEK);
-        // However short, it leaves everything in the socket.
-        let peeked = self.socket.run(Direction::Read, peek, |_| false);
-        self.check_end(peeked, asked)
+        self.socket.peek(buf)
     }
 
     /// Whether small writes are sent at once (`TCP_NODELAY`) rather than collected (Nagle's algorithm).
@@ -340,200 +280,9 @@ impl TcpStream {
     pub fn ttl(&self) -> io::Result<u32> {
         self.socket.open()?.ttl()
     }
-
-    /// Takes the error that is pending on the socket (`SO_ERROR`).
-    ///
-    /// # Errors
-    /// What getsockopt(2) says.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        let kernels = self.socket.open()?.take_error()?;
-        Ok(kernels.or_else(|| self.socket.shared().take_pending_error()))
-    }
-
-    /// With `true`, operations that would wait return `WouldBlock` instead, on all clones of the stream.
-    ///
-    /// The flag is the user's alone: this crate never needs it to be set, and never sets it by itself.
-    /// `O_NONBLOCK` of the descriptor is always what was asked for here.
-    ///
-    /// # Errors
-    /// What ioctl(2) says.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.socket.open()?.set_nonblocking(nonblocking)?;
-        self.socket.shared().set_nonblocking(nonblocking);
-        Ok(())
-    }
-
-    /// Sends until all `total` bytes are with the kernel, as a blocking send(2) does. `send` is told how
-    /// many have been sent.
-    #[inline]
-    #[track_caller]
-    fn send_all(
-        &self,
-        total: usize,
-        mut send: impl FnMut(&net::TcpStream, usize) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let mut deadline = LazyDeadline::default();
-        let mut sent = 0;
-        loop {
-            let op = |io: &net::TcpStream| send(io, sent);
-            match self.socket.run_until(Direction::Write, &mut deadline, op, |_| false) {
-                Ok(count) => sent += count,
-                Err(error) if sent > 0 => {
-                    self.keep_for_later(&error);
-                    return Ok(sent);
-                }
-                Err(error) => return Err(self.cause_of(error)),
-            }
-            if sent >= total || self.socket.shared().is_nonblocking() {
-                return Ok(sent);
-            }
-        }
-    }
-
-    /// An error that ended a write which had sent something. The kernel would have left it in the socket,
-    /// for whatever operation comes next; but the attempt to send the rest has taken it out.
-    #[cold]
-    fn keep_for_later(&self, error: &io::Error) {
-        let of_the_connection = [
-            libc::ECONNRESET,
-            libc::ECONNABORTED,
-            libc::ETIMEDOUT,
-            libc::EHOSTUNREACH,
-            libc::ENETUNREACH,
-            libc::EHOSTDOWN,
-            libc::ENETDOWN,
-        ];
-        if let Some(code) = error.raw_os_error().filter(|code| of_the_connection.contains(code)) {
-            self.socket.shared().set_pending_error(code);
-        }
-    }
-
-    /// The error that broke the pipe, if that has not been reported.
-    #[cold]
-    fn cause_of(&self, error: io::Error) -> io::Error {
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            return error;
-        }
-        self.socket.shared().take_pending_error().unwrap_or(error)
-    }
-
-    /// Looks for what is behind the end of the stream: `close`, or an error that has not been reported.
-    #[inline]
-    fn check_end(&self, read: io::Result<usize>, asked: usize) -> io::Result<usize> {
-        match read {
-            Ok(0) if asked > 0 => self.end(),
-            read => read,
-        }
-    }
-
-    #[cold]
-    fn end(&self) -> io::Result<usize> {
-        self.socket.open()?;
-        match self.socket.shared().take_pending_error() {
-            Some(error) => Err(error),
-            None => Ok(0),
-        }
-    }
 }
 
-/// Whether a read that was asked for so many bytes has emptied the socket's buffer. The end of the
-/// stream does not count: it is there for the next read as well, which has to find it.
-#[inline]
-fn is_short(count: usize, asked: usize) -> bool {
-    0 < count && count < asked
-}
-
-impl Read for &TcpStream {
-    #[inline]
-    #[track_caller]
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let asked = buf.len();
-        let recv = |io: &net::TcpStream| sys::recv(io.as_fd(), buf, 0);
-        let read = self.socket.run(Direction::Read, recv, |count| is_short(*count, asked));
-        self.check_end(read, asked)
-    }
-
-    #[track_caller]
-    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let asked = sys::usable(bufs).iter().map(|buf| buf.len()).sum();
-        if asked == 0 {
-            // readv(2) does not even look at the socket then.
-            return self.socket.open().map(|_| 0);
-        }
-        let recv = |io: &net::TcpStream| sys::recv_vectored(io.as_fd(), bufs);
-        let read = self.socket.run(Direction::Read, recv, |count| is_short(*count, asked));
-        self.check_end(read, asked)
-    }
-}
-
-impl Write for &TcpStream {
-    #[inline]
-    #[track_caller]
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.send_all(buf.len(), |io, sent| sys::send(io.as_fd(), &buf[sent..]))
-    }
-
-    #[track_caller]
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let bufs = sys::usable(bufs);
-        let total = bufs.iter().map(|buf| buf.len()).sum();
-        if total == 0 {
-            // As for readv(2).
-            return self.socket.open().map(|_| 0);
-        }
-        self.send_all(total, |io, sent| match position(bufs, sent) {
-            (index, 0) => sys::send_vectored(io.as_fd(), &bufs[index..]),
-            (index, offset) => sys::send(io.as_fd(), &bufs[index][offset..]),
-        })
-    }
-
-    #[inline]
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// In which buffer, and where in it, the byte is before which there are `sent` others.
-fn position(bufs: &[IoSlice<'_>], mut sent: usize) -> (usize, usize) {
-    for (index, buf) in bufs.iter().enumerate() {
-        if sent < buf.len() {
-            return (index, sent);
-        }
-        sent -= buf.len();
-    }
-    (bufs.len(), 0)
-}
-
-impl Read for TcpStream {
-    #[inline]
-    #[track_caller]
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf)
-    }
-
-    #[track_caller]
-    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (&*self).read_vectored(bufs)
-    }
-}
-
-impl Write for TcpStream {
-    #[inline]
-    #[track_caller]
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf)
-    }
-
-    #[track_caller]
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(bufs)
-    }
-
-    #[inline]
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+read_and_write!(TcpStream);
 
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

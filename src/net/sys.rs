@@ -1,10 +1,9 @@
 //! The system calls of sockets, each behind a safe function. None of them blocks.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::name::Name;
 use crate::rt::syscall;
 
 /// How many buffers the kernel takes in one call (`IOV_MAX`).
@@ -60,81 +59,54 @@ pub(super) fn usable<T>(bufs: &[T]) -> &[T] {
     &bufs[..bufs.len().min(MAX_BUFFERS)]
 }
 
-/// A new TCP socket for addresses of the family of `addr`, with `O_NONBLOCK` and `FD_CLOEXEC`.
-pub(super) fn stream_socket(addr: &SocketAddr) -> io::Result<OwnedFd> {
-    let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+/// recvfrom(2), as [`recv`], and who has sent it.
+pub(super) fn recv_from(
+    fd: BorrowedFd<'_>,
+    buf: &mut [u8],
+    flags: i32,
+) -> io::Result<(usize, Name)> {
+    let flags = flags | libc::MSG_DONTWAIT;
+    let mut name = Name::room();
+    let (addr, len) = name.as_mut_arguments();
+    let (start, size) = (buf.as_mut_ptr().cast(), buf.len());
+    // SAFETY: the kernel writes to `buf` only, at most its length, and to `name`, at most as much as it has.
+    let count = syscall!(recvfrom(fd.as_raw_fd(), start, size, flags, addr, len))?;
+    Ok((count as usize, name))
+}
+
+/// sendto(2), as [`send`].
+pub(super) fn send_to(fd: BorrowedFd<'_>, buf: &[u8], to: &Name) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let (addr, len) = to.as_arguments();
+    // SAFETY: the kernel reads `buf` and `to` only, at most their lengths.
+    let count = syscall!(sendto(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags, addr, len))?;
+    Ok(count as usize)
+}
+
+/// A new stream socket of an address family, with `O_NONBLOCK` and `FD_CLOEXEC`.
+pub(super) fn stream_socket(family: i32) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: socket takes no pointers.
     let fd = syscall!(socket(family, kind, 0))?;
     // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// connect(2) on a socket with `O_NONBLOCK`.
-pub(super) fn connect(fd: BorrowedFd<'_>, addr: &SocketAddr) -> io::Result<()> {
-    match addr {
-        SocketAddr::V4(addr) => {
-            // SAFETY: all zeros is a valid address structure.
-            let mut name: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-            name.sin_family = libc::AF_INET as libc::sa_family_t;
-            name.sin_port = addr.port().to_be();
-            name.sin_addr.s_addr = u32::from_ne_bytes(addr.ip().octets());
-            let len = size_of_val(&name) as libc::socklen_t;
-            // SAFETY: `name` lives through the call and is `len` bytes long.
-            syscall!(connect(fd.as_raw_fd(), (&raw const name).cast(), len))?;
-        }
-        SocketAddr::V6(addr) => {
-            // SAFETY: all zeros is a valid address structure.
-            let mut name: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
-            name.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-            name.sin6_port = addr.port().to_be();
-            name.sin6_addr.s6_addr = addr.ip().octets();
-            name.sin6_flowinfo = addr.flowinfo();
-            name.sin6_scope_id = addr.scope_id();
-            let len = size_of_val(&name) as libc::socklen_t;
-            // SAFETY: `name` lives through the call and is `len` bytes long.
-            syscall!(connect(fd.as_raw_fd(), (&raw const name).cast(), len))?;
-        }
-    }
-    Ok(())
+pub(super) fn connect(fd: BorrowedFd<'_>, to: &Name) -> io::Result<()> {
+    let (addr, len) = to.as_arguments();
+    // SAFETY: `to` lives through the call and is `len` bytes long.
+    syscall!(connect(fd.as_raw_fd(), addr, len)).map(drop)
 }
 
 /// accept4(2) on a socket with `O_NONBLOCK`. The new one has `FD_CLOEXEC` only.
-///
-/// # Errors
-/// What accept4(2) says, or `InvalidInput` for a peer that has no IP address.
-pub(super) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
-    let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();
-    let mut len = size_of_val(&name) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `name`, which has as many.
-    let accepted =
-        syscall!(accept4(fd.as_raw_fd(), name.as_mut_ptr().cast(), &mut len, libc::SOCK_CLOEXEC))?;
+pub(super) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, Name)> {
+    let mut name = Name::room();
+    let (addr, len) = name.as_mut_arguments();
+    // SAFETY: the kernel writes to `name` only, at most as much as it has.
+    let accepted = syscall!(accept4(fd.as_raw_fd(), addr, len, libc::SOCK_CLOEXEC))?;
     // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
-    let accepted = unsafe { OwnedFd::from_raw_fd(accepted) };
-    // SAFETY: it was zeroed, which is valid for it, and the kernel may have written plain data.
-    let addr = address(unsafe { name.assume_init_ref() })?;
-    Ok((accepted, addr))
-}
-
-fn address(name: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
-    let pointer: *const libc::sockaddr_storage = name;
-    match i32::from(name.ss_family) {
-        libc::AF_INET => {
-            // SAFETY: the storage is large and aligned enough for every family, and this is the one
-            // that the kernel has named.
-            let name = unsafe { &*pointer.cast::<libc::sockaddr_in>() };
-            let ip = Ipv4Addr::from(name.sin_addr.s_addr.to_ne_bytes());
-            Ok(SocketAddr::new(IpAddr::V4(ip), u16::from_be(name.sin_port)))
-        }
-        libc::AF_INET6 => {
-            // SAFETY: as above.
-            let name = unsafe { &*pointer.cast::<libc::sockaddr_in6>() };
-            let ip = Ipv6Addr::from(name.sin6_addr.s6_addr);
-            let port = u16::from_be(name.sin6_port);
-            let addr = SocketAddrV6::new(ip, port, name.sin6_flowinfo, name.sin6_scope_id);
-            Ok(SocketAddr::V6(addr))
-        }
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "invalid argument")),
-    }
+    Ok((unsafe { OwnedFd::from_raw_fd(accepted) }, name))
 }
 
 /// shutdown(2), both ways.

@@ -388,6 +388,13 @@ pub(crate) fn wait_fd(
     }
 }
 
+/// Notes in `hubs` that the calling thread's hub is to be told when the source is closed, ahead of
+/// [`wait_fd`]. Whoever looks after this whether it has been closed, and closes in the opposite order
+/// (first the mark, then the look into `hubs`), misses no [`close_source`].
+pub(crate) fn announce_source(hubs: &AtomicU64) {
+    hubs.fetch_or(life::hub_bit(hub::hub().remote().index()), Ordering::SeqCst);
+}
+
 /// Makes sure that the calling thread's hub can wait for descriptors: so that a server finds out when it
 /// begins that there are none left, and not when its first client has to wait.
 ///

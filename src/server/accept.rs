@@ -11,7 +11,7 @@ use crate::net::{TcpListener, TcpStream};
 
 /// Where a [`StreamServer`](super::StreamServer) gets its connections from.
 ///
-/// It is implemented for this crate's listeners, and for std's over Unix sockets in an
+/// It is implemented for this crate's listeners, TCP and Unix, and for std's over Unix sockets in an
 /// [`Adapter`](crate::io::Adapter). For another source implement it so that `accept` waits by
 /// this crate's means, so that a server that stops can end the wait.
 ///

@@ -1,4 +1,5 @@
-//! std's own sockets as sources of a server, made cooperative by [`Adapter`].
+//! Sockets that are not TCP as sources of a server: this crate's, and std's own, made cooperative by
+//! [`Adapter`].
 
 #![forbid(unsafe_code)]
 
@@ -8,6 +9,8 @@ use std::os::unix::net::{self as unix, UnixDatagram, UnixListener, UnixStream};
 
 use super::{DatagramSocket, Listener};
 use crate::io::Adapter;
+use crate::net;
+use crate::os::unix::net as own;
 
 /// Unix sockets: `StreamServer::new(Adapter::new(UnixListener::bind(path)?)?, handler)`. The file is the
 /// caller's to remove.
@@ -49,5 +52,46 @@ impl DatagramSocket for Adapter<UnixDatagram> {
 
     fn local_addr(&self) -> io::Result<unix::SocketAddr> {
         self.get_ref().local_addr()
+    }
+}
+
+/// The file at the listener's path is the caller's to remove.
+impl Listener for own::UnixListener {
+    type Stream = own::UnixStream;
+    type Addr = unix::SocketAddr;
+
+    #[track_caller]
+    fn accept(&self) -> io::Result<(Self::Stream, unix::SocketAddr)> {
+        self.accept()
+    }
+
+    fn local_addr(&self) -> io::Result<unix::SocketAddr> {
+        self.local_addr()
+    }
+}
+
+impl DatagramSocket for net::UdpSocket {
+    type Addr = SocketAddr;
+
+    #[track_caller]
+    fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.recv_from(buf)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+impl DatagramSocket for own::UnixDatagram {
+    type Addr = unix::SocketAddr;
+
+    #[track_caller]
+    fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, unix::SocketAddr)> {
+        self.recv_from(buf)
+    }
+
+    fn local_addr(&self) -> io::Result<unix::SocketAddr> {
+        self.local_addr()
     }
 }

@@ -14,8 +14,8 @@ use super::stats::Stats;
 /// The longest datagram that UDP knows fits.
 const MAX_DATAGRAM: usize = 65_536;
 
-/// What a [`DatagramServer`] receives from. Implemented for std's datagram sockets in an
-/// [`Adapter`](crate::io::Adapter).
+/// What a [`DatagramServer`] receives from. Implemented for this crate's datagram
+/// sockets, and for std's in an [`Adapter`](crate::io::Adapter).
 pub trait DatagramSocket {
     /// The address of either end.
     type Addr: Clone + fmt::Debug + 'static;
@@ -42,22 +42,21 @@ pub trait DatagramSocket {
 ///
 /// # Examples
 /// ```
-/// use std::net::UdpSocket;
 /// use std::time::Duration;
-/// use greenling::io::Adapter;
+/// use greenling::net::UdpSocket;
 /// use greenling::server::DatagramServer;
 ///
-/// let socket = Adapter::new(UdpSocket::bind("127.0.0.1:0")?)?;
-/// let server = DatagramServer::new(socket, |socket: &Adapter<UdpSocket>, mut datagram, peer| {
+/// let socket = UdpSocket::bind("127.0.0.1:0")?;
+/// let server = DatagramServer::new(socket, |socket: &UdpSocket, mut datagram, peer| {
 ///     datagram.make_ascii_uppercase();
-///     socket.write_with(|io| io.send_to(&datagram, peer)).map(drop)
+///     socket.send_to(&datagram, peer).map(drop)
 /// });
 /// server.start()?;
 ///
-/// let client = Adapter::new(UdpSocket::bind("127.0.0.1:0")?)?;
-/// client.get_ref().send_to(b"hello", server.local_addr()?)?;
+/// let client = UdpSocket::bind("127.0.0.1:0")?;
+/// client.send_to(b"hello", server.local_addr()?)?;
 /// let mut answer = [0; 16];
-/// let length = client.read_with(|io| io.recv(&mut answer))?;
+/// let length = client.recv(&mut answer)?;
 /// assert_eq!(&answer[..length], b"HELLO");
 /// server.stop(Duration::from_secs(1));
 /// # Ok::<(), std::io::Error>(())

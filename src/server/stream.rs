@@ -5,14 +5,13 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::accept::Listener;
 use super::core::{Core, Handle, has_stopped};
 use super::stats::Stats;
-use crate::net::TcpListener;
+use crate::net::{TcpListener, ToSocketAddrs};
 use crate::time;
 
 /// How long wrapping a connection may take, unless the server was told otherwise.

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use super::{Builder, JoinHandle, Result, Thread};
@@ -70,6 +70,9 @@ pub struct Scope<'scope, 'env: 'scope> {
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
+
+/// As std's. What is in its cells is whole between any two calls.
+impl RefUnwindSafe for Scope<'_, '_> {}
 
 impl<'scope, 'env> Scope<'scope, 'env> {
     /// Spawns a coroutine that may borrow from outside of the scope.

@@ -76,14 +76,14 @@ fn join_any_is_the_first_to_end_and_gives_the_others_back() {
 }
 
 #[test]
-fn those_who_ended_before_come_first_in_the_order_of_their_ends() {
+fn those_who_ended_before_come_first_in_the_order_of_the_handles() {
     deadline(20, || {
         let slow = after(2, 'x');
         let quick = after(1, 'y');
         sleep(SHORT);
         let order: Vec<char> =
             join_each([slow, quick, after(1, 'z')]).map(|(_, result)| result.unwrap()).collect();
-        // Of those that had ended already the handles' order is all that is known.
+        // As gevent does: of those that have ended already, the order of the ends is not known any more.
         assert_eq!(order, ['x', 'y', 'z']);
     });
 }

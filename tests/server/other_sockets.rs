@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use greenling::event::Event;
 use greenling::io::Adapter;
+use greenling::os::unix::net as own;
 use greenling::server::{DatagramServer, DatagramSocket, StreamServer};
 use greenling::{sleep, spawn};
 
@@ -31,6 +32,70 @@ impl Drop for Place {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+#[test]
+fn the_crates_own_unix_sockets_are_served() {
+    deadline(60, || {
+        let place = Place::new("own-stream");
+        let listener = own::UnixListener::bind(&place.0).unwrap();
+        let server = StreamServer::new(listener, |mut stream: own::UnixStream, _peer| {
+            let mut text = [0; 5];
+            stream.read_exact(&mut text)?;
+            text.make_ascii_uppercase();
+            stream.write_all(&text)
+        });
+        server.start().unwrap();
+        assert_eq!(server.local_addr().unwrap().as_pathname(), Some(&*place.0));
+        for _ in 0..20 {
+            let mut client = own::UnixStream::connect(&place.0).unwrap();
+            client.write_all(b"hello").unwrap();
+            let mut text = String::new();
+            client.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "HELLO");
+        }
+        assert_eq!(server.stop(LONG), 0);
+        assert_eq!(server.stats().completed, 20);
+        assert!(own::UnixStream::connect(&place.0).is_err());
+    });
+}
+
+#[test]
+fn the_crates_own_datagram_sockets_are_served() {
+    deadline(60, || {
+        let socket = greenling::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = DatagramServer::new(socket, |socket, datagram, peer| {
+            sleep(Duration::from_millis(1)); // others are received meanwhile
+            socket.send_to(&datagram, peer).map(drop)
+        });
+        server.start().unwrap();
+        let client = greenling::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(server.local_addr().unwrap()).unwrap();
+        for n in 0..20 {
+            client.send(&[n]).unwrap();
+        }
+        let mut got: Vec<u8> = (0..20)
+            .map(|_| {
+                let mut buf = [0; 8];
+                assert_eq!(client.recv(&mut buf).unwrap(), 1);
+                buf[0]
+            })
+            .collect();
+        got.sort_unstable();
+        assert!(got.into_iter().eq(0..20));
+        assert_eq!(server.stop(LONG), 0);
+
+        let (here, there) = (Place::new("own-here"), Place::new("own-there"));
+        let socket = own::UnixDatagram::bind(&here.0).unwrap();
+        let server = DatagramServer::new(socket, |socket: &own::UnixDatagram, datagram, peer| {
+            socket.send_to_addr(&datagram, &peer).map(drop)
+        });
+        server.start().unwrap();
+        let client = own::UnixDatagram::bind(&there.0).unwrap();
+        client.send_to(b"hello", &here.0).unwrap();
+        assert_eq!(client.recv(&mut [0; 8]).unwrap(), 5);
+        assert_eq!(server.stop(LONG), 0);
+    });
 }
 
 #[test]

@@ -65,6 +65,9 @@ impl Fetcher {
             .timeout_per_read(Some(options.read_timeout))
             .timeout_per_write(Some(options.read_timeout))
             .timeout_global(Some(options.timeout))
+            // The client's own sizes are 128 KiB each, for every connection.
+            .input_buffer_size(16 << 10)
+            .output_buffer_size(4 << 10)
             .max_idle_connections(options.concurrency)
             .max_idle_connections_per_host(options.per_host)
             .proxy(None);
@@ -178,9 +181,9 @@ fn failure(error: &Error) -> Failure {
         Error::Timeout(_) => "timeout",
         Error::HostNotFound => "no such host",
         Error::ConnectionFailed => "connect",
-        Error::Tls(_) | Error::Pem(_) => "tls",
+        Error::Tls(_) => "tls",
         #[cfg(feature = "https")]
-        Error::Rustls(_) => "tls",
+        Error::Pem(_) | Error::Rustls(_) => "tls",
         Error::Protocol(_) | Error::Http(_) | Error::LargeResponseHeader(..) => "malformed answer",
         Error::Decompress(_, inner) if is_lost(inner) => "connection lost",
         Error::Decompress(..) => "malformed answer",
@@ -199,6 +202,10 @@ fn io_failure(error: &io::Error) -> Failure {
     // The client wraps its own errors where only io::Error can pass.
     if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         return failure(inner);
+    }
+    #[cfg(feature = "https")]
+    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        return Failure { kind: "tls", detail: error.to_string() };
     }
     let kind = match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "timeout",

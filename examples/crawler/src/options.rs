@@ -186,6 +186,7 @@ impl Options {
     }
 
     /// How long a page may take with all its retries.
+    #[cfg(feature = "redis")]
     pub(crate) fn lease(&self) -> Duration {
         let attempts = self.retries + 1;
         self.lease.unwrap_or(self.timeout * attempts + Duration::from_secs(10) * attempts)

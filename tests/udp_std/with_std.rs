@@ -1,0 +1,6 @@
+//! What std does, which is what the tests claim.
+
+pub(crate) use std::{net, thread};
+
+#[path = "cases.rs"]
+mod cases;
