@@ -158,8 +158,11 @@ impl World {
 
     fn step(&mut self, step: &Step) -> Entry {
         let start = Instant::now();
-        let took =
-            |limited: bool| limited && start.elapsed() >= Duration::from_millis(LIMIT.into());
+        // The kernel counts the limits of sockets in its own ticks, and may be a tick early.
+        let exact = matches!(self.peers, Peers::Coroutines);
+        let took = |limited: bool| {
+            limited && (!exact || start.elapsed() >= Duration::from_millis(LIMIT.into()))
+        };
         let number = |number| (number, Vec::new(), Vec::new(), false);
         match step {
             &Step::Send { way, len, flags } => {

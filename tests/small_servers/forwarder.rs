@@ -205,9 +205,7 @@ fn it_waits_when_descriptors_run_out_and_then_goes_on() {
     server.line_with("trying again in 10ms");
     drop(clients);
     // Those whose turn came when there was no descriptor for their other end were reset; the next is served.
-    until("a new client is served", || {
-        attempt(address).is_ok_and(|answer| answer == b"my turn")
-    });
+    until("a new client is served", || attempt(address).is_ok_and(|answer| answer == b"my turn"));
     server.signal(libc::SIGTERM);
     server.succeed();
 }
