@@ -7,7 +7,9 @@ mod measure;
 mod redis_server;
 
 pub use mail_and_files::{ftp_server, smtp_sink};
-pub use measure::{Times, deadline, descriptors, on_coroutines, on_threads, overlapping};
+pub use measure::{
+    Times, assert_descriptors, deadline, descriptors, on_coroutines, on_threads, overlapping,
+};
 pub use redis_server::RedisServer;
 
 use std::io::{BufRead, BufReader, Write};
@@ -28,6 +30,13 @@ fn serve_on_threads(serve: impl Fn(TcpStream) + Send + Sync + Copy + 'static) ->
         }
     });
     addr
+}
+
+/// A server that takes whatever it is sent and never answers; it closes a connection when its client does.
+pub fn silent_server() -> SocketAddr {
+    serve_on_threads(|mut stream| {
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    })
 }
 
 /// An HTTP server on threads of its own, with no coroutine in it, that takes `delay` for each answer.

@@ -1,5 +1,7 @@
 //! The same work on coroutines of one thread and on threads.
 
+use std::collections::BTreeMap;
+use std::fs::DirEntry;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -95,8 +97,30 @@ pub fn deadline<T: Send + 'static>(secs: u64, body: impl FnOnce() -> T + Send + 
     }
 }
 
-/// How many descriptors this process has open.
-pub fn descriptors() -> usize {
-    // One is the directory itself.
-    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() - 1)
+/// The descriptors that this process has open, with what they are.
+pub fn descriptors() -> BTreeMap<String, String> {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let link = |entry: DirEntry| {
+        let target = std::fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+        Some((entry.file_name().to_string_lossy().into_owned(), target))
+    };
+    // Not the directory itself.
+    entries.filter_map(link).filter(|(_, target)| !target.starts_with("/proc/")).collect()
+}
+
+/// Waits until no others than `known` are open: what the other end closes takes a moment.
+///
+/// # Panics
+/// When that does not come to pass.
+#[track_caller]
+pub fn assert_descriptors(known: &BTreeMap<String, String>) {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let open = descriptors();
+        if open.len() <= known.len() {
+            return;
+        }
+        assert!(Instant::now() < end, "{open:?} are open instead of {known:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -584,8 +584,11 @@ fn accept_by(fd: c_int, mut accept: impl FnMut() -> c_int) -> c_int {
     loop {
         {
             let _accepting = lock.lock();
-            // A listener that is none, or non-blocking, is the call's own business.
-            if sources::is_ready_now(fd, libc::POLLIN) || !operation.may_block() {
+            // A socket that does not listen, or is non-blocking, is the call's own business.
+            if sources::is_ready_now(fd, libc::POLLIN)
+                || !operation.may_block()
+                || sources::socket_option(fd, libc::SO_ACCEPTCONN) != Some(1)
+            {
                 let accepted = accept();
                 if accepted >= 0 {
                     drop(_accepting);
