@@ -136,7 +136,7 @@ impl Member {
     }
 
     #[track_caller]
-    fn is_shown_out(mut self) {
+    fn leaves_when_shown_out(mut self) {
         let mut rest = Vec::new();
         // A reset will do as well: there may be something that the server has not read.
         let _ = self.0.read_to_end(&mut rest);
@@ -177,7 +177,7 @@ fn a_chat() {
         // Leaving: by a word, by closing the connection, or by talking too long.
         ben.says("/quit");
         anna.hears("* ben has left");
-        ben.is_shown_out();
+        ben.leaves_when_shown_out();
         drop(Member::enter(address, "carl"));
         anna.hears("* carl is here");
         anna.hears("* carl has left");
@@ -185,7 +185,7 @@ fn a_chat() {
         anna.hears("* dora is here");
         dora.says(&"x".repeat(2000));
         anna.hears("* dora has left");
-        dora.is_shown_out();
+        dora.leaves_when_shown_out();
 
         // One who does not read holds nobody up, and is shown out in the end.
         let deaf = Member::enter(address, "deaf");
