@@ -64,6 +64,9 @@ const MAX_SLOTS: usize = 4096;
 /// A region that is smaller than this is not tried for: the address space is used up.
 const LAST_REGION: usize = 1 << 20;
 
+/// What is left of the address space for others. The heap has to grow, too, and aborts if it cannot.
+const HEADROOM: usize = 32 << 20;
+
 /// Step and number of the colours.
 const COLOUR_STEP: usize = 64;
 const COLOURS: usize = 16;
@@ -212,9 +215,8 @@ impl Region {
     /// Maps a region of up to `slots` slots; fewer when the address space is short.
     fn map(stride: usize, mut slots: usize, pool: usize) -> io::Result<&'static Region> {
         let base = loop {
-            match map_pages(stride * slots) {
+            match map_with_headroom(stride * slots) {
                 Ok(base) => break base,
-                // Not down to the last page: the heap has to grow as well, and aborts if it cannot.
                 Err(error) if slots * stride <= LAST_REGION || slots == 1 => return Err(error),
                 Err(_) => slots /= 2,
             }
@@ -271,8 +273,30 @@ impl Region {
         let len = self.len();
         let base = self.base.swap(0, Ordering::AcqRel);
         // SAFETY: the range is one mapping of ours and no stack in it is in use.
-        unsafe { libc::munmap(ptr::with_exposed_provenance_mut(base), len) };
+        unsafe { unmap_pages(base, len) };
     }
+}
+
+/// As [`map_pages`], if [`HEADROOM`] is left after that.
+fn map_with_headroom(len: usize) -> io::Result<usize> {
+    let base = map_pages(len)?;
+    let headroom = map_pages(HEADROOM);
+    // SAFETY: both were mapped just now, and nobody has seen them.
+    unsafe {
+        if let Ok(probe) = headroom {
+            unmap_pages(probe, HEADROOM);
+            return Ok(base);
+        }
+        unmap_pages(base, len);
+    }
+    headroom
+}
+
+/// # Safety
+/// The range must be a mapping of [`map_pages`] that nobody uses any more.
+unsafe fn unmap_pages(base: usize, len: usize) {
+    // SAFETY: by contract.
+    unsafe { libc::munmap(ptr::with_exposed_provenance_mut(base), len) };
 }
 
 fn map_pages(len: usize) -> io::Result<usize> {
