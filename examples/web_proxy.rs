@@ -25,7 +25,7 @@ mod stop;
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::net::Shutdown;
+use std::net::{Ipv6Addr, Shutdown};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -240,6 +240,11 @@ impl Proxy {
         let (method, host) = (method.clone(), host.to_owned());
         let start = Start::Request { method: method.clone(), target: path };
         let body = head.request_body().map_err(|error| bad(&error))?;
+        // Which host is meant says the target; a Host that is missing or there twice is a sign of mischief.
+        let hosts = head.all("host").count();
+        if hosts > 1 || (hosts == 0 && head.minor_version >= 1) {
+            return Err(bad(&"a request has one Host"));
+        }
         if head.list("via").iter().any(|hop| hop.ends_with(&self.name)) {
             return Err(Refusal::new(508, "Loop Detected", "the request has been here before"));
         }
@@ -393,12 +398,20 @@ fn authority(text: &str, default: Option<u16>) -> Option<String> {
     // A colon inside of brackets is part of an IPv6 address.
     let after_brackets = text.rfind(']').map_or(0, |end| end + 1);
     let (host, port) = match text[after_brackets..].rsplit_once(':') {
-        Some((host, port)) => (&text[..after_brackets + host.len()], port.parse().ok()?),
+        Some((host, port)) => (&text[..after_brackets + host.len()], number(port)?),
         None => (text, default?),
     };
-    let fits = !host.is_empty() && !host.contains(['@', '/', '\\']);
-    let fits = fits && (!host.contains(':') || host.starts_with('['));
-    (fits && port != 0).then(|| format!("{host}:{port}"))
+    let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(of_a_name),
+    };
+    (is_host && port != 0).then(|| format!("{host}:{port}"))
+}
+
+/// Digits only: what is parsed as a number may have a sign.
+fn number(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 fn refuse(mut client: &TcpStream, refusal: &Refusal) -> io::Result<()> {

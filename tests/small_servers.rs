@@ -13,6 +13,8 @@ mod poll_echo;
 mod proxy;
 #[path = "small_servers/records.rs"]
 mod records;
+#[path = "small_servers/soak.rs"]
+mod soak;
 #[path = "small_servers/unix_log.rs"]
 mod unix_log;
 

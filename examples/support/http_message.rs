@@ -86,7 +86,8 @@ fn copy(fields: &[httparse::Header<'_>]) -> Vec<(String, Vec<u8>)> {
     fields.iter().map(|field| (field.name.to_owned(), field.value.to_owned())).collect()
 }
 
-/// Everything up to and with the empty line.
+/// Everything up to and with the empty line. A line ends with CR and LF: who takes a lone LF for an end sees other
+/// lines than who does not.
 fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut head = Vec::new();
     loop {
@@ -100,7 +101,10 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
                 _ => Err(ErrorKind::UnexpectedEof.into()),
             };
         }
-        if matches!(&head[begin..], b"\r\n" | b"\n") {
+        if !head.ends_with(b"\r\n") {
+            return Err(malformed("a line ends without a carriage return"));
+        }
+        if &head[begin..] == b"\r\n" {
             // Empty lines before a message are to be ignored (RFC 9112, 2.2).
             match begin {
                 0 => head.clear(),
@@ -117,11 +121,18 @@ impl Head {
         self.fields.iter().filter(same).map(|field| field.1.as_slice())
     }
 
+    /// The elements of a field that is a list, in lower case; those that are empty are not left out.
+    fn elements(&self, name: &str) -> Vec<String> {
+        let values = self.all(name).flat_map(|value| value.split(|&byte| byte == b','));
+        let text = |value: &[u8]| String::from_utf8_lossy(value.trim_ascii()).to_ascii_lowercase();
+        values.map(text).collect()
+    }
+
     /// The elements of a field that is a list, in lower case.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
-        let values = self.all(name).flat_map(|value| value.split(|&byte| byte == b','));
-        let texts = values.map(|value| String::from_utf8_lossy(value).trim().to_ascii_lowercase());
-        texts.filter(|text| !text.is_empty()).collect()
+        let mut elements = self.elements(name);
+        elements.retain(|text| !text.is_empty());
+        elements
     }
 
     /// Whether the sender will use the connection again.
@@ -134,8 +145,9 @@ impl Head {
     /// How long the body is, if the fields say so. What can be read in two ways is malformed: that is how
     /// requests are smuggled past a proxy.
     fn declared_body(&self) -> io::Result<Option<Body>> {
-        let codings = self.list("transfer-encoding");
-        let lengths = self.list("content-length");
+        // An empty element is one that somebody else may understand in another way.
+        let codings = self.elements("transfer-encoding");
+        let lengths = self.elements("content-length");
         if !codings.is_empty() {
             if !lengths.is_empty() || self.minor_version == 0 {
                 return Err(malformed("the length of the body is ambiguous"));

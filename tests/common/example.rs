@@ -118,6 +118,13 @@ impl Example {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     pub(crate) fn signal(&self, signal: libc::c_int) {
         // SAFETY: the process is our child and was not waited for, so the id is still its own.
         let result = unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };

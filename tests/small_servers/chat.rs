@@ -8,11 +8,11 @@ use super::example::{DEADLINE, Example};
 use super::{have, run};
 
 /// A datagram of the kind that the server knows.
-fn packet(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
+pub(super) fn packet(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
     [&b"gc1"[..], &[kind], &fields.concat()].concat()
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(super) fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
 }
 
@@ -280,6 +280,17 @@ fn silent_members_expire_and_those_who_live_do_not() {
     anna.line_with("* bert has left: silent for too long");
 }
 
+/// A datagram that is none of ours, though it may look like one.
+pub(super) fn nonsense(random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = vec![0; random.usize(..1500)];
+    random.fill(&mut bytes);
+    if random.bool() && bytes.len() >= 4 {
+        bytes[..3].copy_from_slice(b"gc1");
+        bytes[3] %= 14;
+    }
+    bytes
+}
+
 #[test]
 fn nonsense_is_ignored() {
     let (server, address) = server(&[]);
@@ -287,14 +298,7 @@ fn nonsense_is_ignored() {
     let socket = bare(&address);
     let mut random = fastrand::Rng::with_seed(7);
     for round in 0..20_000 {
-        let mut bytes = vec![0; random.usize(..1500)];
-        random.fill(&mut bytes);
-        if round % 2 == 0 && bytes.len() >= 4 {
-            // Nearly one of ours.
-            bytes[..3].copy_from_slice(b"gc1");
-            bytes[3] %= 14;
-        }
-        socket.send(&bytes).unwrap();
+        socket.send(&nonsense(&mut random)).unwrap();
         if round % 64 == 0 {
             std::thread::sleep(Duration::from_millis(1)); // lest the kernel drop them all
         }

@@ -231,6 +231,18 @@ fn what_can_be_understood_in_two_ways_is_refused() {
         "Content-Length: +5\r\n",
         "Transfer-Encoding: gzip, chunked\r\n",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: \r\n",
+        "Content-Length: 5,\r\n",
+        "Transfer-Encoding: \r\nContent-Length: 5\r\n",
+        "Transfer-Encoding: \u{a0}chunked\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Content-Length : 5\r\n",
+        "X: y\r\n Content-Length: 5\r\n",
+        "X: y\nContent-Length: 5\r\n",
+        "X: y\rContent-Length: 5\r\n",
+        "X: \0\r\n",
+        "Host: y\r\n",
         "Broken field: 1\r\n",
     ] {
         let answer = ask(
@@ -239,13 +251,44 @@ fn what_can_be_understood_in_two_ways_is_refused() {
         );
         assert!(answer.starts_with("HTTP/1.1 400 "), "{fields}: {answer}");
     }
-    for target in ["/path", "https://x/", "http://", "http://user@x/", "http://x:99999/", "*"] {
+    for target in [
+        "/path",
+        "https://x/",
+        "http://",
+        "http:///",
+        "http://user@x/",
+        "http://x:99999/",
+        "http://[::1/",
+        "http://*/",
+        "*",
+    ] {
         let answer = ask(address, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
     }
-    for target in ["example.org", "example.org:0", ":443", "http://example.org:443/"] {
+    let answer = ask(address, &format!("GET http://{origin}/ HTTP/1.1\r\n\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 400 "), "no Host: {answer}");
+    for target in [
+        "example.org",
+        "example.org:0",
+        "example.org:+443",
+        "example.org:",
+        ":443",
+        "[::1:443",
+        "[]:443",
+        "::1:443",
+        "a b:443",
+        "*:443",
+        "http://example.org:443/",
+    ] {
         let answer = ask(address, &format!("CONNECT {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
+    }
+    // What is no chunk ends the request, and the server misses the rest of it.
+    for chunks in ["5\nhello\r\n0\r\n\r\n", "-5\r\nhello", "5\r\nhelloX", "10000000000000000\r\n"] {
+        let fields = "Host: x\r\nTransfer-Encoding: chunked";
+        let head = format!("POST http://{origin}/ HTTP/1.1\r\n{fields}\r\n\r\n");
+        let answer = ask(address, &format!("{head}{chunks}GET http://{origin}/2 HTTP/1.1\r\n\r\n"));
+        assert!(!answer.contains("GET /2"), "{chunks:?}: {answer}");
     }
     let long = format!("GET http://{origin}/ HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(70_000));
     assert!(ask(address, &long).starts_with("HTTP/1.1 400 "));
