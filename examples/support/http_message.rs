@@ -2,6 +2,7 @@
 //! it comes, in the same frame.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 
 /// The longest head that is read.
 const MAX_HEAD: usize = 64 * 1024;
@@ -50,9 +51,9 @@ pub(crate) fn malformed(what: &'static str) -> io::Error {
 /// Reads the head of a request; `None` if the connection has ended before one begins.
 pub(crate) fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Head>> {
     let Some(bytes) = read_head(reader)? else { return Ok(None) };
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(&bytes) {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(&bytes, &mut fields) {
         Ok(httparse::Status::Complete(_)) => {}
         _ => return Err(malformed("the request is malformed")),
     }
@@ -68,9 +69,10 @@ pub(crate) fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Head>
 /// Reads the head of a response.
 pub(crate) fn read_response(reader: &mut impl BufRead) -> io::Result<Head> {
     let bytes = read_head(reader)?.ok_or_else(|| malformed("no response"))?;
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(&bytes) {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    match config.parse_response_with_uninit_headers(&mut response, &bytes, &mut fields) {
         Ok(httparse::Status::Complete(_)) => {}
         _ => return Err(malformed("the response is malformed")),
     }

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{Server, connect, noise, reset};
 
@@ -159,27 +159,51 @@ fn sigterm_does_not_wait_longer_than_the_grace() {
     }
 }
 
-#[test]
-fn fifty_thousand_malformed_commands_do_no_harm() {
+/// How many malformed commands a session has.
+const COMMANDS: usize = 500;
+/// How many sessions there are at a time.
+const SESSIONS: u64 = 10;
+/// How much a process may grow without anything being lost: its allocator's fragments, stacks that are kept.
+const MAY_GROW: u64 = 8 << 20;
+
+/// Sends so many malformed commands, and compares the server before and after.
+fn storm(commands: usize) {
     let server = Server::start(&["--max-clients", "20", "--active", "--data-timeout", "1"]);
     server.check();
-    let before = server.open_files();
+    let open = server.open_files();
     let address = server.address;
-    let clients: Vec<_> = (0..10)
-        .map(|seed| {
-            thread::spawn(move || {
-                let mut random = fastrand::Rng::with_seed(seed);
-                for _ in 0..10 {
-                    nonsense(connect(address), &mut random, 500);
-                }
-            })
-        })
-        .collect();
-    for client in clients {
-        client.join().unwrap();
-    }
-    server.wait_for_open_files(before);
+    let attack = |rounds: usize, first_seed: u64| {
+        let attacker = |seed: u64| {
+            let mut random = fastrand::Rng::with_seed(first_seed + seed);
+            for _ in 0..rounds {
+                nonsense(connect(address), &mut random, COMMANDS);
+            }
+        };
+        thread::scope(|scope| {
+            for seed in 0..SESSIONS {
+                scope.spawn(move || attacker(seed));
+            }
+        });
+        server.wait_for_open_files(open);
+    };
+    attack(1, 1000);
+    let before = server.resident();
+    attack(commands / COMMANDS / SESSIONS as usize, 0);
+    let after = server.resident();
+    println!("{commands} commands: {before} bytes resident before, {after} after");
+    assert!(after.saturating_sub(before) < MAY_GROW, "from {before} bytes to {after}");
     server.check();
+}
+
+#[test]
+fn malformed_commands_do_no_harm() {
+    storm(10_000);
+}
+
+#[test]
+#[ignore = "a hundred thousand malformed commands take half a minute; run with --release -- --ignored"]
+fn a_hundred_thousand_malformed_commands_do_no_harm() {
+    storm(100_000);
 }
 
 /// A session of nonsense, most of it near enough to sense to get past the first check.
@@ -285,4 +309,104 @@ fn other_sessions_go_on_while_one_transfers() {
     }
     assert_eq!(reader.join().unwrap(), 100_000_000);
     client.expect(226);
+}
+
+/// What one client does of all that clients do. Each has a directory of its own.
+fn session(server: &Server, random: &mut fastrand::Rng, own: u64) {
+    let mut client = server.login();
+    client.send(format!("MKD d{own}\r\n"));
+    client.reply(); // It may be there.
+    client.ask(&format!("CWD d{own}"), 250);
+    let bytes = noise(random.usize(1..300_000));
+    for _ in 0..random.u8(1..6) {
+        match random.u8(0..7) {
+            0 => {
+                client.put("STOR f", &bytes);
+                assert!(client.get("RETR f") == bytes);
+            }
+            1 => {
+                client.put("STOR f", &bytes[..bytes.len() / 2]);
+                client.put("APPE f", &bytes[bytes.len() / 2..]);
+                client.ask("REST 100", 350);
+                let begin = bytes.len().min(100);
+                assert!(client.get("RETR f") == bytes[begin..]);
+            }
+            2 => drop(client.get(["LIST", "NLST", "MLSD"][random.usize(..3)])),
+            3 => {
+                let mut data = client.begin("STOR g");
+                data.write_all(&bytes[..bytes.len() / 2]).unwrap();
+                reset(data);
+                client.expect(426);
+            }
+            4 => {
+                let mut data = client.begin("RETR /big");
+                let _ = data.read(&mut [0; 1000]);
+                client.ask("ABOR", 426);
+                client.expect(226);
+            }
+            5 => {
+                client.put("STOR h", b"h");
+                client.ask("RNFR h", 350);
+                client.ask("RNTO i", 250);
+                client.ask("DELE i", 250);
+                client.ask("SIZE i", 550);
+            }
+            // Agreed, and not used.
+            _ => drop(client.passive()),
+        }
+    }
+    match random.u8(0..4) {
+        0 => {
+            // It is gone in the middle.
+            let data = client.begin("RETR /big");
+            reset(data);
+        }
+        1 => reset(client.stream.try_clone().unwrap()),
+        _ => drop(client.ask("QUIT", 221)),
+    }
+}
+
+/// Has four clients come and go for so long, and compares the server before and after.
+fn soak(time: Duration) {
+    let server = Server::start(&[]);
+    server.write("big", vec![0; 20_000_000]);
+    server.check();
+    let open = server.open_files();
+    let load = |time: Duration, seed: u64| -> u64 {
+        let (end, server) = (Instant::now() + time, &server);
+        let run = move |own: u64| {
+            let (mut random, mut count) = (fastrand::Rng::with_seed(seed + own), 0);
+            while Instant::now() < end {
+                session(server, &mut random, own);
+                count += 1;
+            }
+            count
+        };
+        let count = thread::scope(|scope| {
+            let clients: Vec<_> = (0..4).map(|own| scope.spawn(move || run(own))).collect();
+            clients.into_iter().map(|client| client.join().unwrap()).sum()
+        });
+        server.wait_for_open_files(open);
+        count
+    };
+    load(time / 4, 100);
+    let before = server.resident();
+    let count = load(time, 200);
+    let after = server.resident();
+    println!("{count} sessions in {time:?}: {before} bytes resident before, {after} after");
+    assert!(after.saturating_sub(before) < MAY_GROW, "from {before} bytes to {after}");
+    let left: Vec<_> = server.names().into_iter().filter(|name| name.starts_with('.')).collect();
+    assert!(left.is_empty(), "{left:?}");
+    server.check();
+}
+
+#[test]
+fn sessions_that_come_and_go_leave_nothing_behind() {
+    soak(Duration::from_secs(2));
+}
+
+#[test]
+#[ignore = "a soak of more than a minute; run with --release -- --ignored"]
+fn an_hours_sessions_leave_nothing_behind() {
+    soak(Duration::from_secs(60));
 }
