@@ -3,10 +3,14 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use common::{Server, certificate, large_file, tool};
+use common::{LONG, Server, certificate, large_file, tool};
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -168,26 +172,68 @@ fn openssl_and_curl_speak_tls() {
     server.stop();
 }
 
+/// A picture of one colour, in a file that is large for it: such are sent in another way than small ones.
+fn png_image(color: [u8; 3]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 60, 45);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.add_text_chunk("Comment".into(), "x".repeat(100_000)).unwrap();
+    encoder.write_header().unwrap().write_image_data(&color.repeat(60 * 45)).unwrap();
+    bytes
+}
+
+fn svg_image([red, green, blue]: [u8; 3]) -> String {
+    format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' width='60' height='45'>\
+         <rect width='60' height='45' fill='rgb({red},{green},{blue})'/></svg>"
+    )
+}
+
+/// A screenshot.
+struct Picture {
+    bytes: Vec<u8>,
+    info: png::OutputInfo,
+}
+
+impl Picture {
+    fn read(path: &Path) -> Picture {
+        let file = std::io::BufReader::new(fs::File::open(path).unwrap());
+        let mut reader = png::Decoder::new(file).read_info().unwrap();
+        let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut bytes).unwrap();
+        assert_eq!(info.bit_depth, png::BitDepth::Eight);
+        Picture { bytes, info }
+    }
+
+    fn at(&self, x: usize, y: usize) -> [u8; 3] {
+        let start = y * self.info.line_size + x * self.info.color_type.samples();
+        self.bytes[start..][..3].try_into().unwrap()
+    }
+}
+
 #[test]
 fn chromium_shows_a_page_with_images() {
     let root = common::site();
-    let images = 12;
+    let write = |name: &str, bytes: &[u8]| fs::write(root.path().join(name), bytes).unwrap();
+    let color = |n: u8| [n * 20, 255 - n * 20, if n % 2 == 0 { 200 } else { 30 }];
+    let place = |n: u8| (20 + usize::from(n % 4) * 150, 80 + usize::from(n / 4) * 100);
+    let (images, mut tags) = (12, String::new());
+    let name = |n: u8| format!("image-{n}.{}", if n % 3 == 0 { "svg" } else { "png" });
     for n in 0..images {
-        let color = format!("hsl({},90%,50%)", n * 30);
-        let svg = format!(
-            "<svg xmlns='http://www.w3.org/2000/svg' width='120' height='90'>\
-             <rect width='120' height='90' fill='{color}'/><text x='50' y='50'>{n}</text></svg>"
-        );
-        fs::write(root.path().join(format!("image-{n}.svg")), svg).unwrap();
+        let bytes = match n % 3 {
+            0 => svg_image(color(n)).into_bytes(),
+            _ => png_image(color(n)),
+        };
+        write(&name(n), &bytes);
+        let (left, top) = place(n);
+        tags += &format!("<img src='{}' style='left:{left}px;top:{top}px'>\n", name(n));
     }
-    let tags: String = (0..images).map(|n| format!("<img src='image-{n}.svg'>\n")).collect();
     let page = format!(
         "<!DOCTYPE html><meta charset='utf-8'><link rel='stylesheet' href='style.css'>\
          <h1>greenling serves Chromium</h1>{tags}"
     );
-    fs::write(root.path().join("images.html"), page).unwrap();
-    fs::write(root.path().join("style.css"), "h1 { color: green; font-family: sans-serif }")
-        .unwrap();
+    write("images.html", page.as_bytes());
+    write("style.css", b"body { background: rgb(1,2,3); color: white } img { position: absolute }");
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("access.log");
     let server = Server::with_root(root, &["--access-log", log.to_str().unwrap()]);
@@ -204,6 +250,7 @@ fn chromium_shows_a_page_with_images() {
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
+        "--force-device-scale-factor=1",
         "--window-size=640,480",
         "--timeout=20000",
     ];
@@ -212,11 +259,59 @@ fn chromium_shows_a_page_with_images() {
     let url = server.url("/images.html");
     let more = [profile.as_str(), &screenshot, &url];
     let Some(_) = tool("chromium", &[&options[..], &more].concat()) else { return };
-    assert!(fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
+    let picture = Picture::read(&picture);
+    let alike = |is: [u8; 3], ought: [u8; 3]| is.iter().zip(ought).all(|(a, b)| a.abs_diff(b) < 8);
+    for n in 0..images {
+        let (left, top) = place(n);
+        let (is, ought) = (picture.at(left + 30, top + 22), color(n));
+        assert!(alike(is, ought), "image {n} is shown as {is:?}, not {ought:?}");
+    }
+    assert!(alike(picture.at(630, 300), [1, 2, 3]), "the style sheet was used");
     server.stop();
     let log = fs::read_to_string(log).unwrap();
     for n in 0..images {
-        assert!(log.contains(&format!("\"GET /image-{n}.svg HTTP/1.1\" 200")), "{log}");
+        assert!(log.contains(&format!("\"GET /{} HTTP/1.1\" 200", name(n))), "{log}");
     }
     assert!(log.contains("\"GET /style.css HTTP/1.1\" 200"), "{log}");
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn systemd_passes_its_socket_in() {
+    let root = common::site();
+    let port = free_port().to_string();
+    let addr = format!("127.0.0.1:{port}");
+    let program = env!("CARGO_BIN_EXE_http_server");
+    let mut command = Command::new("systemd-socket-activate");
+    // What is said about --addr does not count: the port that was passed in does.
+    command.args(["--listen", &addr, program, "--addr", "127.0.0.1:1", "--root"]).arg(root.path());
+    let mut server = match command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn() {
+        Ok(server) => server,
+        Err(error) => return eprintln!("skipped: systemd-socket-activate: {error}"),
+    };
+    let start = Instant::now();
+    // It starts the server when somebody comes; what is sent before the server is there is not lost.
+    let mut stream = loop {
+        match TcpStream::connect(&addr) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(start.elapsed() < LONG, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.write_all(b"GET /digits HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("0123456789"), "{answer}");
+    // It has become the server.
+    // SAFETY: no pointers; the process is our child and was not waited for.
+    assert_eq!(unsafe { libc::kill(server.id() as i32, libc::SIGTERM) }, 0);
+    let mut said = String::new();
+    server.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(server.wait().unwrap().success());
+    assert_eq!(said.trim(), format!("listening on {addr}"));
 }
