@@ -327,8 +327,8 @@ fn session(server: &Server, random: &mut fastrand::Rng, own: u64) {
             1 => {
                 client.put("STOR f", &bytes[..bytes.len() / 2]);
                 client.put("APPE f", &bytes[bytes.len() / 2..]);
-                client.ask("REST 100", 350);
                 let begin = bytes.len().min(100);
+                client.ask(&format!("REST {begin}"), 350);
                 assert!(client.get("RETR f") == bytes[begin..]);
             }
             2 => drop(client.get(["LIST", "NLST", "MLSD"][random.usize(..3)])),

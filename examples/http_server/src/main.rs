@@ -182,13 +182,13 @@ fn server(options: &Options, site: &Rc<Site>) -> io::Result<StreamServer<TcpList
     Ok(server)
 }
 
-/// Stops the server when a signal asks the process to end. Signals arrive on a thread of their own, and
+/// Stops the server when a signal asks the process to end; a second signal leaves no grace. Signals arrive on a thread of their own, and
 /// a server's handle is for any thread.
 fn stop_on_signal(server: Handle, grace: Duration) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in signals.forever() {
-            server.stop(grace);
+            server.stop(if server.is_stopping() { Duration::ZERO } else { grace });
         }
     })?;
     Ok(())

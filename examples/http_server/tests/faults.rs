@@ -190,6 +190,21 @@ fn downloads_that_take_longer_than_the_grace_are_cut() {
 }
 
 #[test]
+fn a_second_signal_leaves_no_grace() {
+    let server = Server::start(&["--grace", "1000"]);
+    let mut download = server.connect();
+    for _ in 0..4 {
+        download.send("GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    download.head();
+    server.signal(libc::SIGTERM);
+    // Two signals at once may arrive as one.
+    thread::sleep(Duration::from_millis(200));
+    server.signal(libc::SIGTERM);
+    server.ended_well();
+}
+
+#[test]
 fn more_clients_than_may_be_wait() {
     let server = Server::start(&["--max-clients", "2"]);
     let mut first = [server.connect(), server.connect()];
