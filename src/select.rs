@@ -190,6 +190,8 @@ impl<'a, R> Select<'a, R> {
         loop {
             let start = random_below(self.arms.len());
             if let Some(index) = self.poll(start) {
+                // What it has given is safe here: this does not unwind.
+                rt::charge();
                 return Some(self.finish(index));
             }
             if is_over {

@@ -21,6 +21,8 @@ mod queues;
 mod timeouts;
 #[path = "gevent_semantics/traits.rs"]
 mod traits;
+#[path = "gevent_semantics/traps.rs"]
+mod traps;
 
 use std::time::Duration;
 
