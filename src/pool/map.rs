@@ -42,6 +42,7 @@ impl<R> Drop for Worker<R> {
     }
 }
 
+#[track_caller]
 fn spawn<T: 'static, R: 'static>(
     crew: &Crew,
     f: &Rc<impl Fn(T) -> R + 'static>,
@@ -62,8 +63,15 @@ where
     R: 'static,
 {
     let f = Rc::new(f);
-    let workers: Vec<_> = items.into_iter().map(|item| spawn(crew, &f, item)).collect();
-    workers.into_iter().map(Worker::join).collect()
+    // Loops, since in closures the caller's place, which reports name, would be lost.
+    let (mut workers, mut results) = (Vec::new(), Vec::new());
+    for item in items {
+        workers.push(spawn(crew, &f, item));
+    }
+    for worker in workers {
+        results.push(worker.join());
+    }
+    results
 }
 
 /// How many results may lie unread before no more is started: enough to keep all slots busy.
@@ -134,7 +142,7 @@ impl<R> Iterator for Imap<R> {
             Some(worker) => worker.wait(),
             None => end_of_feed(&mut self.feeder),
         }
-        self.next.take().map(Worker::join)
+        Some(self.next.take()?.join())
     }
 }
 

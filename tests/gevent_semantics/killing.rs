@@ -1,6 +1,7 @@
 //! The kill matrix: every state that a coroutine can be in × every way to kill it.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -210,6 +211,64 @@ fn one_that_has_been_woken_but_has_not_run_yet() {
         victim.kill();
         assert!(passed.get());
         assert_eq!(outcome(victim.join()), Ended::Killed);
+    });
+}
+
+/// A kill waits for the end of a shield, and takes effect at the first wait after it.
+#[test]
+fn in_a_shield() {
+    deadline(20, || {
+        for how in WAYS {
+            let (inside, after) =
+                (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let victim = spawn({
+                let (inside, after) = (inside.clone(), after.clone());
+                move || {
+                    greenling::time::shield(|| {
+                        sleep(SHORT);
+                        sleep(SHORT);
+                        inside.store(true, Ordering::SeqCst);
+                    });
+                    sleep(LONG);
+                    after.store(true, Ordering::SeqCst);
+                }
+            });
+            yield_now();
+            assert_eq!(kill(victim, how), Ended::Killed, "{how:?}");
+            assert!(inside.load(Ordering::SeqCst), "{how:?}: what is shielded is done to its end");
+            assert!(!after.load(Ordering::SeqCst), "{how:?}");
+        }
+    });
+}
+
+/// It is sticky: whoever catches it meets it again at the next wait; without one, its value counts.
+#[test]
+fn one_that_swallows_it() {
+    deadline(20, || {
+        let swallow = || {
+            let caught = catch_unwind(AssertUnwindSafe(|| sleep(LONG))).unwrap_err();
+            assert!(caught.is::<greenling::Killed>());
+        };
+        for how in WAYS {
+            let again = spawn(move || {
+                swallow();
+                swallow();
+                sleep(LONG);
+                unreachable!();
+            });
+            let value = spawn(move || {
+                swallow();
+                5
+            });
+            let other = spawn(move || -> u8 {
+                swallow();
+                fail("something else")
+            });
+            yield_now();
+            assert_eq!(kill(again, how), Ended::<()>::Killed, "{how:?}");
+            assert_eq!(kill(value, how), Ended::Returned(5), "{how:?}");
+            assert_eq!(kill(other, how), Ended::Panicked("something else"), "{how:?}");
+        }
     });
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use greenling::event::Event;
 use greenling::generator::Generator;
+use greenling::greenlet::Greenlet;
 use greenling::pool::Pool;
 use greenling::queue::Queue;
 use greenling::select::Select;
@@ -87,6 +88,30 @@ fn a_time_limit_around_the_next_result_loses_no_result() {
         let mut all: Vec<u32> = results.map(|(_, result)| result.unwrap()).collect();
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3]);
+    });
+}
+
+/// The same for greenlets, which may be left in the middle of one.
+#[test]
+fn a_limit_inside_a_greenlet_that_is_left_ends_nobody_else() {
+    deadline(20, || {
+        let base = Greenlet::<u32>::current();
+        let limited = Greenlet::new(move |first: u32| {
+            let ended = timeout(SHORT, || {
+                base.switch(first + 1).unwrap();
+                sleep(LONG); // the time is up by now
+            });
+            u32::from(ended.is_err())
+        });
+        assert_eq!(limited.switch(1).unwrap(), 2);
+        sleep(3 * SHORT); // not ours
+        assert_eq!(limited.switch(0).unwrap(), 1, "but its own");
+        // A limit from outside is in force inside.
+        let endless = Greenlet::new(|_: u32| {
+            sleep(LONG);
+            0
+        });
+        assert!(timeout(SHORT, || endless.switch(0)).is_err());
     });
 }
 
