@@ -9,6 +9,7 @@ use greenling::queue::Queue;
 use greenling::{sleep, spawn, timeout, yield_now};
 
 use crate::common::deadline;
+use crate::killing::waits;
 use crate::{LONG, SHORT, fail, outcome};
 
 #[test]
@@ -152,5 +153,16 @@ fn many_limits_at_once_fire_each_in_its_time() {
             })
             .collect();
         greenling::join_all(handles).into_iter().for_each(Result::unwrap);
+    });
+}
+
+/// Over any code: whatever it is that waits.
+#[test]
+fn every_wait_is_ended_by_a_limit_around_it() {
+    deadline(60, || {
+        for (name, wait) in waits() {
+            let limited = spawn(move || timeout(SHORT / 5, || wait()).is_err());
+            assert!(limited.join().unwrap(), "{name}");
+        }
     });
 }

@@ -40,13 +40,13 @@ impl Written {
 #[test]
 fn the_lock_lets_one_in_at_a_time() {
     model(false, || {
-        let lock = Arc::new(Lock::new(0));
+        let lock = Arc::new(Lock::new(Written(UnsafeCell::new(0))));
         let threads = [1, 2].map(|_| {
             let lock = lock.clone();
-            loom::thread::spawn(move || *lock.lock() += 1)
+            loom::thread::spawn(move || lock.lock().add(1))
         });
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(*lock.lock(), 2);
+        assert_eq!(lock.lock().get(), 2);
     });
 }
 

@@ -76,6 +76,7 @@ impl TaskRef {
     /// Runs `f` as this task.
     pub(crate) fn run<T>(self, f: impl FnOnce() -> T) -> T {
         CURRENT.with(|current| current.set(Some(self)));
+        self.0.state.lock().unwrap().finished = false;
         let result = f();
         self.0.state.lock().unwrap().finished = true;
         result

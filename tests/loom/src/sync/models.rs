@@ -256,6 +256,32 @@ fn a_writer_is_killed_on_one_hub() {
     a_writer_is_killed(true);
 }
 
+/// One who holds the lock to read does not let go: the reader behind the dying writer has to be let in by that.
+#[test]
+fn a_writer_that_is_killed_lets_the_reader_behind_it_in() {
+    model(false, || {
+        let lock = Guarded::new(RawRwLock::new());
+        let [holder, victim, reader] = tasks(false);
+        holder.run(|| lock.lock.read());
+        let dying = {
+            let lock = lock.clone();
+            victim.spawn_mortal(move || lock.lock.write())
+        };
+        let reading = {
+            let lock = lock.clone();
+            reader.spawn(move || {
+                lock.lock.read();
+                lock.lock.unlock_read();
+            })
+        };
+        victim.interrupt(Woken::Killed);
+        assert!(dying.join().unwrap().is_none());
+        reading.join().unwrap();
+        holder.run(|| lock.lock.unlock_read());
+        task(9, 9).run(|| lock.lock.try_write().expect("nobody holds it"));
+    });
+}
+
 // ---- semaphore, once, barrier ---------------------------------------------------------------------
 
 #[test]
