@@ -306,3 +306,21 @@ fn whoever_waits_when_an_event_is_set_goes_on_whatever_others_do() {
         waits.join().unwrap();
     });
 }
+
+/// One that is certain to wait goes on, although the event is cleared before it looks.
+#[test]
+fn one_who_waits_when_an_event_is_set_goes_on_although_it_is_cleared() {
+    model(false, || {
+        let event = Arc::new(Event::new());
+        let waits = {
+            let event = event.clone();
+            task(1, 1).spawn(move || event.wait())
+        };
+        while event.waiters().lock().waiting() == 0 {
+            loom::thread::yield_now();
+        }
+        event.set();
+        event.clear();
+        waits.join().unwrap();
+    });
+}

@@ -325,6 +325,34 @@ fn a_large_request_that_is_killed_lets_the_small_one_in() {
     });
 }
 
+/// Whoever gets permits that several have given back sees what each of them did before.
+#[test]
+fn permits_of_several_are_handed_to_one() {
+    model(false, || {
+        let semaphore = Arc::new(Semaphore::new(0));
+        let data = [Guarded::new(()), Guarded::new(())];
+        let waiting = {
+            let (semaphore, data) = (semaphore.clone(), data.clone());
+            task(1, 1).spawn(move || {
+                semaphore.acquire_many(2).forget();
+                assert_eq!((data[0].get(), data[1].get()), (1, 1));
+            })
+        };
+        let [one, other] = data;
+        let giver = {
+            let semaphore = semaphore.clone();
+            loom::thread::spawn(move || {
+                one.add_one();
+                semaphore.add_permits(1).unwrap();
+            })
+        };
+        other.add_one();
+        semaphore.add_permits(1).unwrap();
+        giver.join().unwrap();
+        waiting.join().unwrap();
+    });
+}
+
 #[test]
 fn a_permit_that_races_with_a_kill_is_not_lost() {
     model(false, || {
