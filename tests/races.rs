@@ -9,6 +9,8 @@
 //! `cargo test --release --test races -- --ignored`.
 
 mod common;
+#[path = "races/more.rs"]
+mod more;
 
 use std::cell::{Cell, RefCell};
 use std::hint::spin_loop;
@@ -472,4 +474,26 @@ macro_rules! races {
     };
 }
 
-races!(a_mutex, a_semaphore, a_condvar, a_channel, a_get, a_put, an_event, a_join, a_sleep);
+use more::*;
+
+races!(
+    a_mutex,
+    a_rwlock,
+    a_semaphore,
+    a_condvar,
+    a_channel,
+    a_get,
+    a_put,
+    a_select,
+    an_event,
+    a_result,
+    a_join,
+    an_end,
+    a_join_of_a_queue,
+    a_slot,
+    a_group,
+    a_sleep,
+    a_park,
+    a_future,
+    a_read
+);
