@@ -134,6 +134,25 @@ fn each_kind_of_lock_says_who_holds_it() {
     .succeeded();
 }
 
+/// Since when: for each its own time, and not that of the deadlock.
+#[test]
+fn each_says_since_when_it_waits() {
+    child::run(On::MainThread, 20, || {
+        let early = spawn("early", thread::park);
+        thread::sleep(Duration::from_millis(400));
+        let late = spawn("late", thread::park);
+        let report = report(|| drop(late.join()));
+        let since = |name| -> f64 {
+            let (_, text) = line(&report, name).split_once(", since ").expect("it is said");
+            text.strip_suffix(" s").expect("in seconds").parse().expect("a number")
+        };
+        assert!(since("early") >= 0.4, "{report}");
+        assert!(since("early") - since("late") >= 0.3, "{report}");
+        drop(early);
+    })
+    .succeeded();
+}
+
 /// Workers of a pool that wait for slots of their own pool: it is not silence, and it can be mended.
 #[test]
 fn a_pool_that_is_used_by_its_own_workers() {

@@ -277,6 +277,62 @@ fn a_busy_receiver_does_not_starve_a_quiet_one() {
     });
 }
 
+/// One source may be in a select more than once, and several selects may wait for the same sources.
+#[test]
+fn the_same_source_again() {
+    deadline(20, || {
+        let sources = Rc::new((Queue::new(), Queue::new(), Event::new()));
+        let select = |sources: &Rc<(Queue<u8>, Queue<u8>, Event)>| {
+            let sources = sources.clone();
+            spawn(move || {
+                let first = Select::new()
+                    .on(&sources.0, Result::unwrap)
+                    .on(&sources.1, Result::unwrap)
+                    .on(&sources.0, Result::unwrap)
+                    .wait();
+                (first, Select::new().on(&sources.2, |()| 7).on(&sources.2, |()| 7).wait())
+            })
+        };
+        let both = [select(&sources), select(&sources)];
+        yield_now();
+        sources.0.put(1).unwrap();
+        sources.1.put(2).unwrap();
+        yield_now();
+        sources.0.put(3).unwrap();
+        assert_eq!((sources.0.len(), sources.1.len()), (1, 0), "each has taken one, and no more");
+        sources.2.set();
+        let results = both.map(|select| select.join().unwrap());
+        assert_eq!(results, [(1, 7), (2, 7)]);
+    });
+}
+
+/// Queues without room: who puts meets one select, and the other putter is not taken for met.
+#[test]
+fn meetings() {
+    deadline(20, || {
+        let queues = Rc::new([Queue::bounded(0), Queue::bounded(0)]);
+        let select = |queues: &[Queue<usize>; 2]| {
+            Select::new().on(&queues[0], Result::unwrap).on(&queues[1], Result::unwrap).wait()
+        };
+        let putters = [0, 1].map(|n| {
+            let queues = queues.clone();
+            spawn(move || queues[n].put(n).unwrap())
+        });
+        yield_now();
+        assert_eq!(select(&queues) + select(&queues), 1);
+        putters.into_iter().for_each(|putter| putter.join().unwrap());
+
+        let waiting = spawn({
+            let queues = queues.clone();
+            move || select(&queues)
+        });
+        yield_now();
+        queues[0].try_put(5).unwrap();
+        assert!(queues[1].try_put(6).is_err(), "nobody waits any more");
+        assert_eq!(waiting.join().unwrap(), 5);
+    });
+}
+
 #[test]
 fn a_kill_or_a_time_limit_takes_nothing() {
     deadline(20, || {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use greenling::event::Event;
 use greenling::queue::Queue;
+use greenling::select::Select;
 use greenling::{sleep, spawn, timeout, yield_now};
 
 use crate::common::deadline;
@@ -164,5 +165,32 @@ fn every_wait_is_ended_by_a_limit_around_it() {
             let limited = spawn(move || timeout(SHORT / 5, || wait()).is_err());
             assert!(limited.join().unwrap(), "{name}");
         }
+    });
+}
+
+/// A time past the end of the clock is none.
+#[test]
+fn for_ever_is_a_time_too() {
+    deadline(20, || {
+        const EVER: Duration = Duration::MAX;
+        let event = Rc::new(Event::new());
+        let wait = |f: fn(&Event)| {
+            let event = event.clone();
+            spawn(move || f(&event))
+        };
+        let all = [
+            wait(|event| assert!(event.wait_timeout(EVER))),
+            wait(|event| timeout(EVER, || event.wait()).unwrap()),
+            wait(|event| Select::new().on(event, |()| ()).on(EVER, |()| unreachable!()).wait()),
+            wait(|event| Select::new().on(event, |()| ()).wait_timeout(EVER).unwrap()),
+        ];
+        let [first, others @ ..] = all;
+        let joining = spawn(move || first.join_timeout(EVER).unwrap().unwrap());
+        let later = greenling::spawn_later(EVER, || ());
+        yield_now();
+        yield_now();
+        event.set();
+        others.into_iter().chain([joining]).for_each(|waiter| waiter.join().unwrap());
+        later.kill();
     });
 }

@@ -91,6 +91,31 @@ fn a_time_limit_around_the_next_result_loses_no_result() {
     });
 }
 
+/// The same in the order of completion.
+#[test]
+fn a_time_limit_around_the_next_to_end_loses_no_result() {
+    deadline(20, || {
+        let pool = Pool::new(2);
+        let mut results = pool.imap_unordered(0..4, |n: usize| {
+            sleep(2 * SHORT);
+            n
+        });
+        let mut got = Vec::new();
+        loop {
+            match timeout(SHORT / 5, || results.next()) {
+                Ok(Some((number, result))) => {
+                    assert_eq!(result.unwrap(), number);
+                    got.push(number);
+                }
+                Ok(None) => break,
+                Err(_) => {}
+            }
+        }
+        got.sort_unstable();
+        assert_eq!(got, [0, 1, 2, 3]);
+    });
+}
+
 /// The same for greenlets, which may be left in the middle of one.
 #[test]
 fn a_limit_inside_a_greenlet_that_is_left_ends_nobody_else() {
