@@ -20,7 +20,7 @@ const FILES: [&str; 11] = [
 ];
 
 /// What is replaced, by what.
-const CHANGES: [(&str, &str); 8] = [
+const CHANGES: [(&str, &str); 10] = [
     ("use std::sync::atomic", "use loom::sync::atomic"),
     ("std::hint::spin_loop", "loom::hint::spin_loop"),
     ("std::thread::yield_now", "loom::thread::yield_now"),
@@ -30,6 +30,10 @@ const CHANGES: [(&str, &str); 8] = [
     // Loom puts a store that nothing orders against an exchange before or after it as it likes, also between the
     // exchange and the value that this has replaced, which no machine does.
     ("word.store(CONTENDED | left,", "word.swap(CONTENDED | left,"),
+    // Loom looks for what an access may have come before only as far as the last one to the same atomic, and a load of
+    // its own by the thread that stores next would hide the loads of others. As an exchange, it does not.
+    ("granted.load(Ordering::Relaxed) != 0", "granted.fetch_or(0, Ordering::Relaxed) != 0"),
+    ("granted.store(index,", "granted.swap(index,"),
     ("pub const ONCE_INIT: Once = Once::new();", ""),
 ];
 
