@@ -8,14 +8,15 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use crate::rt::{self, Joiner, Reason, Unparker};
+use crate::rt::{self, Deadline, Joiner, Reason, Unparker};
 use crate::thread::{self, JoinHandle};
 
 /// Runs a future to its end in the calling coroutine.
 ///
 /// The coroutine parks while the future is pending, and the others run. The future's waker may be called
-/// from any thread. A kill or a time limit drops the future as it unwinds the coroutine.
+/// from any thread. If the future wakes itself, the others run before it is polled again. A kill or a time limit drops the future as it unwinds the coroutine.
 ///
 /// A future that relies on the services of an async runtime (its timers, its sockets) still needs that
 /// runtime, on a thread of its own: spawn it there and wait for its handle here.
@@ -55,6 +56,12 @@ struct Alarm {
 impl Alarm {
     #[track_caller]
     fn wait(&self) {
+        if self.rung.swap(false, Ordering::Acquire) {
+            // Most likely by the future itself, which thereby gives way to others in the manner of async
+            // code, and maybe will for ever: so this is a wait, which can be ended.
+            rt::park(Reason::Wait("a future"), Deadline::after(Duration::ZERO));
+            return;
+        }
         // Acquire: what was done before the wake.
         while !self.rung.swap(false, Ordering::Acquire) {
             rt::park(Reason::Wait("a future"), None);

@@ -175,8 +175,9 @@ impl<'a, R> Select<'a, R> {
     }
 
     /// What is ready at this moment, if anything is. Never waits.
-    pub fn try_wait(self) -> Option<R> {
-        let found = self.poll(random_below(self.arms.len()))?;
+    pub fn try_wait(mut self) -> Option<R> {
+        self.shuffle();
+        let found = self.poll()?;
         Some(self.finish(found))
     }
 
@@ -185,17 +186,19 @@ impl<'a, R> Select<'a, R> {
     }
 
     #[track_caller]
-    fn wait_until(self, deadline: Option<Deadline>) -> Option<R> {
+    fn wait_until(mut self, deadline: Option<Deadline>) -> Option<R> {
         let mut is_over = false;
+        self.shuffle();
         loop {
-            let start = random_below(self.arms.len());
-            if let Some(index) = self.poll(start) {
+            if let Some(index) = self.poll() {
+                // What it has given is safe here: this does not unwind.
+                rt::charge();
                 return Some(self.finish(index));
             }
             if is_over {
                 return None;
             }
-            match self.park(start, deadline) {
+            match self.park(deadline) {
                 Ok(Some(index)) => return Some(self.finish(index)),
                 Ok(None) => {} // the grant has been overtaken: look again
                 Err(Woken::TimedOut) => is_over = deadline.is_some_and(Deadline::is_past),
@@ -204,28 +207,29 @@ impl<'a, R> Select<'a, R> {
         }
     }
 
-    /// The indices of all arms, from `start` on.
-    fn indices(&self, start: usize) -> impl Iterator<Item = usize> + use<R> {
-        let count = self.arms.len();
-        (start..count).chain(0..start)
+    /// Makes it a matter of chance, and of the same chance for all, who is the first of several that are ready.
+    fn shuffle(&mut self) {
+        for place in 1..self.arms.len() {
+            self.arms.swap(place, random_below(place + 1));
+        }
     }
 
     /// Takes the output of one that is ready, and returns its index. Time is looked at last: what is there
     /// counts, even if time is up.
-    fn poll(&self, start: usize) -> Option<usize> {
+    fn poll(&self) -> Option<usize> {
         let is_timer = |index: &usize| self.arms[*index].deadline().is_some();
-        let others = self.indices(start).filter(|index| !is_timer(index));
-        let timers = self.indices(start).filter(is_timer);
+        let others = (0..self.arms.len()).filter(|index| !is_timer(index));
+        let timers = (0..self.arms.len()).filter(is_timer);
         others.chain(timers).find(|&index| self.arms[index].poll())
     }
 
     /// Waits in all queues at once. Returns who has an output, if anybody has.
     #[track_caller]
-    fn park(&self, start: usize, deadline: Option<Deadline>) -> Result<Option<usize>, Woken> {
+    fn park(&self, deadline: Option<Deadline>) -> Result<Option<usize>, Woken> {
         let selection = Selection::new();
-        let enlisted = Enlisted { selection: &selection, select: self, start, count: Cell::new(0) };
-        for index in self.indices(start) {
-            enlisted.count.set(enlisted.count.get() + 1);
+        let enlisted = Enlisted { selection: &selection, select: self, count: Cell::new(0) };
+        for index in 0..self.arms.len() {
+            enlisted.count.set(index + 1);
             // SAFETY: `selection` and the nodes, which are in the boxes of `self.arms`, stay where they are
             // until `enlisted` has left all queues, in its destructor if not before. Nobody has a mutable
             // reference to them meanwhile.
@@ -247,11 +251,10 @@ impl<'a, R> Select<'a, R> {
     }
 }
 
-/// A selection that stands in the queues of the first `count` arms from `start` on.
+/// A selection that stands in the queues of the first `count` arms.
 struct Enlisted<'s, 'a, R> {
     selection: &'s Selection,
     select: &'s Select<'a, R>,
-    start: usize,
     count: Cell<usize>,
 }
 
@@ -259,7 +262,7 @@ impl<R> Enlisted<'_, '_, R> {
     /// Leaves all queues. Returns the arm that was granted, if it has got something.
     fn leave(&self, granted: Option<usize>) -> Option<usize> {
         let mut found = None;
-        for index in self.select.indices(self.start).take(self.count.take()) {
+        for index in 0..self.count.take() {
             let is_granted = granted == Some(index);
             if self.select.arms[index].leave(self.selection, is_granted) {
                 found = Some(index);

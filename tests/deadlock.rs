@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use child::On;
+use greenling::pool::Pool;
 use greenling::sync::{Arc, Barrier, Condvar, Mutex, Once, ReentrantMutex, RwLock, Semaphore};
 use greenling::thread::{self, Builder, JoinHandle};
 
@@ -129,6 +130,47 @@ fn each_kind_of_lock_says_who_holds_it() {
             report.lines().all(|line| !line.contains("waits") || line.contains(file!())),
             "{report}"
         );
+    })
+    .succeeded();
+}
+
+/// Since when: for each its own time, and not that of the deadlock.
+#[test]
+fn each_says_since_when_it_waits() {
+    child::run(On::MainThread, 20, || {
+        let early = spawn("early", thread::park);
+        thread::sleep(Duration::from_millis(400));
+        let late = spawn("late", thread::park);
+        let report = report(|| drop(late.join()));
+        let since = |name| -> f64 {
+            let (_, text) = line(&report, name).split_once(", since ").expect("it is said");
+            text.strip_suffix(" s").expect("in seconds").parse().expect("a number")
+        };
+        assert!(since("early") >= 0.4, "{report}");
+        assert!(since("early") - since("late") >= 0.3, "{report}");
+        drop(early);
+    })
+    .succeeded();
+}
+
+/// Workers of a pool that wait for slots of their own pool: it is not silence, and it can be mended.
+#[test]
+fn a_pool_that_is_used_by_its_own_workers() {
+    child::run(On::MainThread, 20, || {
+        let pool = Pool::new(2);
+        let (inner, line_of_map) = (pool.clone(), line!() + 2);
+        let report = report(|| {
+            drop(pool.map(0..2, move |n| inner.map(0..n + 1, |m| m).len()));
+        });
+        let waits = format!("waits for a slot of a pool, at {}:{line_of_map}:", file!());
+        assert_eq!(report.matches(&waits).count(), 2, "{report}");
+        let main = format!("at {}:{line_of_map}:", file!());
+        let main_waits = |line: &str| line.contains("waits for the end of") && line.contains(&main);
+        assert!(report.lines().any(main_waits), "{report}");
+        // The panic has ended main's `map`, and that has killed the workers: the slots are back.
+        pool.join();
+        assert_eq!((pool.len(), pool.free_slots()), (0, 2));
+        assert_eq!(pool.spawn(|| 1).join().unwrap(), 1);
     })
     .succeeded();
 }

@@ -17,10 +17,14 @@ mod map;
 mod pools;
 #[path = "gevent_semantics/queues.rs"]
 mod queues;
+#[path = "gevent_semantics/semaphores.rs"]
+mod semaphores;
 #[path = "gevent_semantics/timeouts.rs"]
 mod timeouts;
 #[path = "gevent_semantics/traits.rs"]
 mod traits;
+#[path = "gevent_semantics/traps.rs"]
+mod traps;
 
 use std::time::Duration;
 

@@ -13,6 +13,7 @@ use common::deadline;
 use greenling::event::{AsyncResult, Event};
 use greenling::queue::{GetError, JoinableQueue, LifoQueue, PriorityQueue, Queue};
 use greenling::select::Select;
+use greenling::sync::mpsc;
 use greenling::{sleep, spawn, timeout, yield_now};
 
 const SHORT: Duration = Duration::from_millis(10);
@@ -229,6 +230,106 @@ fn what_is_always_ready_does_not_starve_the_others() {
             seen[select.wait()] += 1;
         }
         assert!(seen.iter().all(|&times| times > 600), "{seen:?}");
+    });
+}
+
+/// Each has the same chance, wherever the idle ones stand between them, and whether its messages are still in
+/// the channel or have been taken by the receiver in one go.
+#[test]
+fn receivers_that_are_ready_have_the_same_chance() {
+    deadline(20, || {
+        const ROUNDS: usize = 6000;
+        let channels: Vec<_> = (0..6).map(|_| mpsc::channel::<usize>()).collect();
+        let busy = [0, 1, 2, 5];
+        for place in busy {
+            (0..ROUNDS).for_each(|_| channels[place].0.send(place).unwrap());
+        }
+        let mut seen = [0; 6];
+        for round in 0..ROUNDS {
+            let mut select = Select::new();
+            for (_, receiver) in &channels {
+                select = select.on(receiver, Result::unwrap);
+            }
+            seen[if round % 2 == 0 { select.wait() } else { select.try_wait().unwrap() }] += 1;
+        }
+        // Far beyond what chance makes of 1500.
+        assert!(busy.iter().all(|&place| (1300..=1700).contains(&seen[place])), "{seen:?}");
+    });
+}
+
+/// One whose sender never pauses, and one that gets a message now and then: that one is not kept waiting.
+#[test]
+fn a_busy_receiver_does_not_starve_a_quiet_one() {
+    deadline(20, || {
+        let (busy, quiet) = (mpsc::sync_channel(4), mpsc::channel());
+        let talker = std::thread::spawn(move || while busy.0.send(()).is_ok() {});
+        for _ in 0..200 {
+            quiet.0.send(()).unwrap();
+            let mut turns = 0;
+            let next = || Select::new().on(&busy.1, |_| false).on(&quiet.1, |_| true).wait();
+            while !next() {
+                turns += 1;
+                assert!(turns < 100, "the quiet one has been passed over so often");
+            }
+        }
+        drop(busy.1);
+        talker.join().unwrap();
+    });
+}
+
+/// One source may be in a select more than once, and several selects may wait for the same sources.
+#[test]
+fn the_same_source_again() {
+    deadline(20, || {
+        let sources = Rc::new((Queue::new(), Queue::new(), Event::new()));
+        let select = |sources: &Rc<(Queue<u8>, Queue<u8>, Event)>| {
+            let sources = sources.clone();
+            spawn(move || {
+                let first = Select::new()
+                    .on(&sources.0, Result::unwrap)
+                    .on(&sources.1, Result::unwrap)
+                    .on(&sources.0, Result::unwrap)
+                    .wait();
+                (first, Select::new().on(&sources.2, |()| 7).on(&sources.2, |()| 7).wait())
+            })
+        };
+        let both = [select(&sources), select(&sources)];
+        yield_now();
+        sources.0.put(1).unwrap();
+        sources.1.put(2).unwrap();
+        yield_now();
+        sources.0.put(3).unwrap();
+        assert_eq!((sources.0.len(), sources.1.len()), (1, 0), "each has taken one, and no more");
+        sources.2.set();
+        let results = both.map(|select| select.join().unwrap());
+        assert_eq!(results, [(1, 7), (2, 7)]);
+    });
+}
+
+/// Queues without room: who puts meets one select, and the other putter is not taken for met.
+#[test]
+fn meetings() {
+    deadline(20, || {
+        let queues = Rc::new([Queue::bounded(0), Queue::bounded(0)]);
+        let select = |queues: &[Queue<usize>; 2]| {
+            Select::new().on(&queues[0], Result::unwrap).on(&queues[1], Result::unwrap).wait()
+        };
+        let putters = [0, 1].map(|n| {
+            let queues = queues.clone();
+            spawn(move || queues[n].put(n).unwrap())
+        });
+        yield_now();
+        assert_eq!(select(&queues) + select(&queues), 1);
+        putters.into_iter().for_each(|putter| putter.join().unwrap());
+
+        let waiting = spawn({
+            let queues = queues.clone();
+            move || select(&queues)
+        });
+        yield_now();
+        queues[0].try_put(5).unwrap();
+        assert!(queues[1].try_put(6).is_err(), "nobody waits any more");
+        assert_eq!(waiting.join().unwrap(), 5);
     });
 }
 

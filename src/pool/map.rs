@@ -21,12 +21,16 @@ use crate::thread::{self, JoinHandle};
 struct Worker<R>(Option<JoinHandle<R>>);
 
 impl<R> Worker<R> {
+    /// Waits for the end. If that unwinds, the worker goes on.
+    #[track_caller]
+    fn wait(&self) {
+        rt::wait_exit(self.0.as_ref().expect("only join takes it").task(), None);
+    }
+
     #[track_caller]
     fn join(mut self) -> thread::Result<R> {
-        let handle = self.0.as_ref().expect("taken only here");
-        // May unwind; the worker is still ours then.
-        rt::wait_exit(handle.task(), None);
-        self.0.take().expect("as above").join()
+        self.wait(); // may unwind, and kills it then
+        self.0.take().expect("taken only here").join()
     }
 }
 
@@ -38,6 +42,7 @@ impl<R> Drop for Worker<R> {
     }
 }
 
+#[track_caller]
 fn spawn<T: 'static, R: 'static>(
     crew: &Crew,
     f: &Rc<impl Fn(T) -> R + 'static>,
@@ -58,8 +63,15 @@ where
     R: 'static,
 {
     let f = Rc::new(f);
-    let workers: Vec<_> = items.into_iter().map(|item| spawn(crew, &f, item)).collect();
-    workers.into_iter().map(Worker::join).collect()
+    // Loops, since in closures the caller's place, which reports name, would be lost.
+    let (mut workers, mut results) = (Vec::new(), Vec::new());
+    for item in items {
+        workers.push(spawn(crew, &f, item));
+    }
+    for worker in workers {
+        results.push(worker.join());
+    }
+    results
 }
 
 /// How many results may lie unread before no more is started: enough to keep all slots busy.
@@ -83,6 +95,8 @@ fn end_of_feed(feeder: &mut Option<JoinHandle<()>>) {
 /// Dropping it kills what is under way.
 pub struct Imap<R> {
     workers: Rc<Queue<Worker<R>>>,
+    /// The one whose turn it is. It stays here if the wait for it is ended, by a time limit for example.
+    next: Option<Worker<R>>,
     feeder: Option<JoinHandle<()>>,
 }
 
@@ -113,7 +127,7 @@ where
             thread::yield_now(); // there may be no end of items
         }
     });
-    Imap { workers, feeder: Some(feeder) }
+    Imap { workers, next: None, feeder: Some(feeder) }
 }
 
 impl<R> Iterator for Imap<R> {
@@ -121,13 +135,14 @@ impl<R> Iterator for Imap<R> {
 
     #[track_caller]
     fn next(&mut self) -> Option<Self::Item> {
-        match self.workers.get() {
-            Ok(worker) => Some(worker.join()),
-            Err(_) => {
-                end_of_feed(&mut self.feeder);
-                None
-            }
+        if self.next.is_none() {
+            self.next = self.workers.get().ok();
         }
+        match &self.next {
+            Some(worker) => worker.wait(),
+            None => end_of_feed(&mut self.feeder),
+        }
+        Some(self.next.take()?.join())
     }
 }
 

@@ -212,7 +212,7 @@ impl Hub {
         local.location.set(Location::caller());
         local.since.set(self.coarse_now.get());
         let deadline = deadline.unwrap_or(u64::MAX);
-        let limit = if interruptible { local.limit.get() } else { u64::MAX };
+        let limit = if interruptible { self.limit_in_force(local) } else { u64::MAX };
         if deadline.min(limit) != u64::MAX {
             local.deadline.set(deadline);
             local.limit_now.set(limit);

@@ -4,6 +4,9 @@
 //! [`Woken::Elapsed`] and the caller unwinds, to the coroutine's root or to the scope of the time limit.
 //! Both are sticky: whoever swallows the unwinding meets it again at the next park.
 //!
+//! A time limit is in force where its scope is on the stack. One that was set inside of a greenlet or a
+//! generator rests while that is suspended: unwinding from outside would never come to its scope.
+//!
 //! # Unwinding and std's panic count
 //!
 //! std counts panics by thread. If a coroutine switches in the middle of unwinding (it waits for another
@@ -17,6 +20,7 @@
 //!   `panicking` was false when the park began: then the coroutine is certainly not unwinding.
 
 use super::hub::{self, Hub};
+use super::nesting::Caller;
 use super::task::{Limit, Local, Reason, Woken};
 
 /// How many coroutines are suspended in the middle of unwinding, as far as we know.
@@ -113,6 +117,13 @@ impl Hub {
         self.park(reason, deadline)
     }
 
+    /// The earliest of the running task's time limits that are in force here; `u64::MAX` for none.
+    #[inline(always)]
+    pub(super) fn limit_in_force(&self, local: &Local) -> u64 {
+        let earliest = local.limit.get();
+        if earliest == u64::MAX { earliest } else { earliest_in_force(local) }
+    }
+
     /// The id of the time limit to which a task unwinds that was told [`Woken::Elapsed`].
     pub(super) fn elapsed_limit(&self) -> Option<u64> {
         let now = super::sys::now();
@@ -123,11 +134,27 @@ impl Hub {
         let found = limits
             .iter()
             .flat_map(|limits| limits.iter())
-            .find(|limit| limit.deadline <= now)
+            .find(|limit| limit.deadline <= now && is_in_force(limit))
             .map(|limit| limit.id);
         local.limits.set(limits);
         found
     }
+}
+
+/// Whether the scope of one of the running task's limits is on the stack, or on one from which that was
+/// resumed.
+fn is_in_force(limit: &Limit) -> bool {
+    limit.level == 0 || Caller::here().levels().any(|level| level.addr() == limit.level)
+}
+
+#[inline(never)]
+fn earliest_in_force(local: &Local) -> u64 {
+    let limits = local.limits.take();
+    let in_force =
+        limits.iter().flat_map(|limits| limits.iter()).filter(|limit| is_in_force(limit));
+    let earliest = in_force.map(|limit| limit.deadline).min().unwrap_or(u64::MAX);
+    local.limits.set(limits);
+    earliest
 }
 
 /// Runs `f` under a time limit, whose id `f` gets: it unwinds with that id when time is up. The caller
@@ -141,7 +168,8 @@ pub(super) fn with_limit<T>(deadline: u64, f: impl FnOnce(u64) -> T) -> T {
         }
     }
     let id = hub::hub().next_id();
-    edit_limits(|limits| limits.push(Limit { id, deadline }));
+    let level = Caller::here().levels().next().map_or(0, |level| level.addr());
+    edit_limits(|limits| limits.push(Limit { id, deadline, level }));
     let _guard = Guard(id);
     f(id)
 }

@@ -186,6 +186,8 @@ pub(crate) enum Woken {
 pub(crate) struct Limit {
     pub(super) id: u64,
     pub(super) deadline: u64,
+    /// The innermost greenlet or generator in which the code runs, by the address of its level; 0 for none.
+    pub(super) level: usize,
 }
 
 /// What a parked coroutine waits for, for people to read.

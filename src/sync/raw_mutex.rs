@@ -33,7 +33,7 @@ use crate::rt::{self, Place, Reason, Unparker, WaitQueue, Waited, Woken};
 pub(super) const PATIENCE: u64 = 1_000_000;
 
 /// How often to look at a lock that somebody holds on another thread, before parking.
-const SPINS: u32 = 100;
+pub(super) const SPINS: u32 = 100;
 
 pub(super) struct RawMutex {
     word: AtomicU64,

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::rt::lock_word::{CONTENDED, EXCLUSIVE, same_hub};
 use crate::rt::{self, Place, Reason, Unparker, WaitQueue, Waited};
 
-use super::raw_mutex::{Held, PATIENCE};
+use super::raw_mutex::{Held, PATIENCE, SPINS};
 
 /// How many readers are woken at a time.
 const BATCH: usize = 16;
@@ -143,7 +143,7 @@ impl RawRwLock {
     /// Waits for a moment, if a writer on another processor may be about to be done.
     fn spin(&self, wanted: u64) -> bool {
         let me = rt::my_lock_word();
-        for _ in 0..100 {
+        for _ in 0..SPINS {
             let word = self.word.load(Ordering::Relaxed);
             if word & CONTENDED != 0 || (word & EXCLUSIVE != 0 && same_hub(word, me)) {
                 return false;

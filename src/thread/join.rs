@@ -20,7 +20,12 @@ use crate::rt::{self, Completions, Reason, WaitQueue};
 pub fn join_all<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<Result<T>> {
     // All are there before the first wait: an iterator that spawns has spawned them all.
     let handles: Vec<_> = handles.into_iter().collect();
-    handles.into_iter().map(JoinHandle::join).collect()
+    // A loop, since in a closure the caller's place, which reports name, would be lost.
+    let mut results = Vec::with_capacity(handles.len());
+    for handle in handles {
+        results.push(handle.join());
+    }
+    results
 }
 
 /// Waits for the first of the coroutines that ends. Returns its place among the handles, its result, and

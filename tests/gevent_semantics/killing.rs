@@ -1,15 +1,23 @@
 //! The kill matrix: every state that a coroutine can be in × every way to kill it.
 
 use std::cell::{Cell, RefCell};
+use std::io::{Read, Write};
+use std::mem::forget;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use greenling::event::{AsyncResult, Event};
-use greenling::pool::Pool;
+use greenling::net::TcpListener;
+use greenling::os::unix::net::UnixStream;
+use greenling::pool::{Group, Pool};
 use greenling::queue::{JoinableQueue, Queue};
 use greenling::select::Select;
+use greenling::sync::{
+    Barrier, Condvar, LazyLock, Mutex, Once, OnceLock, ReentrantMutex, RwLock, Semaphore, mpsc,
+};
 use greenling::thread;
 use greenling::{JoinHandle, sleep, spawn, spawn_later, yield_now};
 
@@ -81,19 +89,16 @@ fn kill<T: Send + 'static>(victim: JoinHandle<T>, how: How) -> Ended<T> {
     }
 }
 
-type Waits = Vec<(&'static str, Box<dyn Fn() -> JoinHandle<()>>)>;
+/// Something that waits for longer than any test takes.
+type Wait = Rc<dyn Fn()>;
 
-/// A coroutine that waits, for each thing that can be waited for.
-fn waits() -> Waits {
+/// One for each thing that can be waited for.
+pub(crate) fn waits() -> Vec<(&'static str, Wait)> {
     fn waiting<R: 'static>(
         name: &'static str,
-        f: impl Fn() -> R + Clone + 'static,
-    ) -> (&'static str, Box<dyn Fn() -> JoinHandle<()>>) {
-        let start = move || {
-            let f = f.clone();
-            spawn(move || drop(f()))
-        };
-        (name, Box::new(start))
+        f: impl Fn() -> R + 'static,
+    ) -> (&'static str, Wait) {
+        (name, Rc::new(move || drop(f())))
     }
     let full = Rc::new(Queue::bounded(1));
     full.put(0).unwrap();
@@ -101,7 +106,7 @@ fn waits() -> Waits {
     pool.spawn(|| thread::park());
     let tasks = Rc::new(JoinableQueue::new());
     tasks.put(0).unwrap();
-    vec![
+    let mut all = vec![
         waiting("sleep", || sleep(LONG)),
         waiting("park", thread::park),
         waiting("event", || Event::new().wait()),
@@ -133,6 +138,130 @@ fn waits() -> Waits {
         waiting("a future", || greenling::block_on(std::future::pending::<()>())),
         waiting("inside a time limit", || greenling::timeout(LONG, thread::park)),
         waiting("inside a scope", || greenling::scope(|_| thread::park())),
+        waiting("the end of a scope", || {
+            greenling::scope(|scope| {
+                scope.spawn(thread::park);
+            });
+        }),
+        waiting("map", || Pool::new(1).map(0..3, |_| thread::park())),
+        waiting("imap", || Pool::new(1).imap(0..3, |_| thread::park()).next()),
+        waiting("imap_unordered", || Pool::new(1).imap_unordered(0..3, |_| thread::park()).next()),
+        waiting("join of a group", || {
+            let group = Group::new();
+            group.spawn(thread::park);
+            group.join_timeout(LONG)
+        }),
+        waiting("each in turn", || thread::join_each([spawn(thread::park)]).next()),
+        waiting("join with a timeout", || spawn(thread::park).join_timeout(LONG).is_ok()),
+        waiting("input", || {
+            let (one, _other) = UnixStream::pair().unwrap();
+            (&one).read(&mut [0]).unwrap()
+        }),
+        waiting("room to write", || {
+            let (one, _other) = UnixStream::pair().unwrap();
+            (&one).write_all(&[0; 1 << 22]).unwrap();
+        }),
+        waiting("a connection", || TcpListener::bind("127.0.0.1:0").unwrap().accept().is_ok()),
+        waiting("a job of the thread pool", || {
+            greenling::threadpool::unblock(|| std::thread::sleep(Duration::from_millis(100)));
+        }),
+    ];
+    all.extend(waits_of_sync());
+    all
+}
+
+/// The same for `sync`. Main has the locks, and never lets go.
+fn waits_of_sync() -> Vec<(&'static str, Wait)> {
+    fn waiting<T: 'static, R: 'static>(
+        name: &'static str,
+        thing: T,
+        hold: fn(&'static T),
+        wait: fn(&'static T) -> R,
+    ) -> (&'static str, Wait) {
+        let thing: &'static T = Box::leak(Box::new(thing));
+        hold(thing);
+        (name, Rc::new(move || drop(wait(thing))))
+    }
+    fn held_by_another(f: impl FnOnce() + 'static) {
+        spawn(f);
+        yield_now();
+    }
+    vec![
+        waiting("a mutex", Mutex::new(()), |it| forget(it.lock()), |it| drop(it.lock())),
+        waiting(
+            "a reentrant mutex",
+            ReentrantMutex::new(()),
+            |it| forget(it.lock()),
+            |it| drop(it.lock()),
+        ),
+        waiting(
+            "a rwlock, to read",
+            RwLock::new(()),
+            |it| forget(it.write()),
+            |it| drop(it.read()),
+        ),
+        waiting(
+            "a rwlock, to write",
+            RwLock::new(()),
+            |it| forget(it.read()),
+            |it| drop(it.write()),
+        ),
+        waiting(
+            "a condvar",
+            (Mutex::new(()), Condvar::new()),
+            |_| (),
+            // A kill poisons the mutex only if it is held meanwhile.
+            |it| drop(it.1.wait(it.0.lock().unwrap())),
+        ),
+        waiting(
+            "a condvar, with a timeout",
+            (Mutex::new(()), Condvar::new()),
+            |_| (),
+            |it| drop(it.1.wait_timeout(it.0.lock().unwrap(), LONG)),
+        ),
+        waiting("a barrier", Barrier::new(2), |_| (), |it| drop(it.wait())),
+        waiting(
+            "a once",
+            Once::new(),
+            |it| held_by_another(|| it.call_once(thread::park)),
+            |it| it.call_once(|| ()),
+        ),
+        waiting(
+            "a oncelock",
+            OnceLock::<()>::new(),
+            |it| held_by_another(|| *it.get_or_init(thread::park)),
+            |it| *it.get_or_init(|| ()),
+        ),
+        waiting(
+            "a lazylock",
+            LazyLock::<()>::new(thread::park),
+            |it| held_by_another(|| **it),
+            |it| **it,
+        ),
+        waiting("a permit", Semaphore::new(0), |_| (), |it| drop(it.acquire())),
+        waiting("many permits", Semaphore::new(2), |_| (), |it| drop(it.acquire_many(3))),
+        waiting(
+            "a permit, with a timeout",
+            Semaphore::new(0),
+            |_| (),
+            |it| {
+                drop(it.acquire_timeout(LONG));
+            },
+        ),
+        waiting("a message", mpsc::channel::<()>(), |_| (), |it| it.1.recv()),
+        waiting(
+            "a message, with a timeout",
+            mpsc::channel::<()>(),
+            |_| (),
+            |it| it.1.recv_timeout(LONG),
+        ),
+        waiting(
+            "room in a channel",
+            mpsc::sync_channel(1),
+            |it| it.0.send(0).unwrap(),
+            |it| it.0.send(1),
+        ),
+        waiting("a receiver", mpsc::sync_channel(0), |_| (), |it| it.0.send(1)),
     ]
 }
 
@@ -140,8 +269,8 @@ fn waits() -> Waits {
 fn whatever_it_waits_for() {
     deadline(60, || {
         for how in WAYS {
-            for (name, start) in waits() {
-                let victim = start();
+            for (name, wait) in waits() {
+                let victim = spawn(move || wait());
                 yield_now();
                 yield_now();
                 assert!(!victim.is_finished(), "it waits for: {name}");
@@ -210,6 +339,64 @@ fn one_that_has_been_woken_but_has_not_run_yet() {
         victim.kill();
         assert!(passed.get());
         assert_eq!(outcome(victim.join()), Ended::Killed);
+    });
+}
+
+/// A kill waits for the end of a shield, and takes effect at the first wait after it.
+#[test]
+fn in_a_shield() {
+    deadline(20, || {
+        for how in WAYS {
+            let (inside, after) =
+                (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let victim = spawn({
+                let (inside, after) = (inside.clone(), after.clone());
+                move || {
+                    greenling::time::shield(|| {
+                        sleep(SHORT);
+                        sleep(SHORT);
+                        inside.store(true, Ordering::SeqCst);
+                    });
+                    sleep(LONG);
+                    after.store(true, Ordering::SeqCst);
+                }
+            });
+            yield_now();
+            assert_eq!(kill(victim, how), Ended::Killed, "{how:?}");
+            assert!(inside.load(Ordering::SeqCst), "{how:?}: what is shielded is done to its end");
+            assert!(!after.load(Ordering::SeqCst), "{how:?}");
+        }
+    });
+}
+
+/// It is sticky: whoever catches it meets it again at the next wait; without one, its value counts.
+#[test]
+fn one_that_swallows_it() {
+    deadline(20, || {
+        let swallow = || {
+            let caught = catch_unwind(AssertUnwindSafe(|| sleep(LONG))).unwrap_err();
+            assert!(caught.is::<greenling::Killed>());
+        };
+        for how in WAYS {
+            let again = spawn(move || {
+                swallow();
+                swallow();
+                sleep(LONG);
+                unreachable!();
+            });
+            let value = spawn(move || {
+                swallow();
+                5
+            });
+            let other = spawn(move || -> u8 {
+                swallow();
+                fail("something else")
+            });
+            yield_now();
+            assert_eq!(kill(again, how), Ended::<()>::Killed, "{how:?}");
+            assert_eq!(kill(value, how), Ended::Returned(5), "{how:?}");
+            assert_eq!(kill(other, how), Ended::Panicked("something else"), "{how:?}");
+        }
     });
 }
 

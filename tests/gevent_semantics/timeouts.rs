@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use greenling::event::Event;
 use greenling::queue::Queue;
+use greenling::select::Select;
 use greenling::{sleep, spawn, timeout, yield_now};
 
 use crate::common::deadline;
+use crate::killing::waits;
 use crate::{LONG, SHORT, fail, outcome};
 
 #[test]
@@ -152,5 +154,43 @@ fn many_limits_at_once_fire_each_in_its_time() {
             })
             .collect();
         greenling::join_all(handles).into_iter().for_each(Result::unwrap);
+    });
+}
+
+/// Over any code: whatever it is that waits.
+#[test]
+fn every_wait_is_ended_by_a_limit_around_it() {
+    deadline(60, || {
+        for (name, wait) in waits() {
+            let limited = spawn(move || timeout(SHORT / 5, || wait()).is_err());
+            assert!(limited.join().unwrap(), "{name}");
+        }
+    });
+}
+
+/// A time past the end of the clock is none.
+#[test]
+fn for_ever_is_a_time_too() {
+    deadline(20, || {
+        const EVER: Duration = Duration::MAX;
+        let event = Rc::new(Event::new());
+        let wait = |f: fn(&Event)| {
+            let event = event.clone();
+            spawn(move || f(&event))
+        };
+        let all = [
+            wait(|event| assert!(event.wait_timeout(EVER))),
+            wait(|event| timeout(EVER, || event.wait()).unwrap()),
+            wait(|event| Select::new().on(event, |()| ()).on(EVER, |()| unreachable!()).wait()),
+            wait(|event| Select::new().on(event, |()| ()).wait_timeout(EVER).unwrap()),
+        ];
+        let [first, others @ ..] = all;
+        let joining = spawn(move || first.join_timeout(EVER).unwrap().unwrap());
+        let later = greenling::spawn_later(EVER, || ());
+        yield_now();
+        yield_now();
+        event.set();
+        others.into_iter().chain([joining]).for_each(|waiter| waiter.join().unwrap());
+        later.kill();
     });
 }
