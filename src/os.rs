@@ -3,4 +3,4 @@
 pub mod linux;
 pub mod unix;
 
-pub use std::os::fd;
+pub use std::os::{fd, raw};

@@ -243,7 +243,11 @@ impl<T> JoinHandle<T> {
 
     /// Whether the coroutine has ended, so that [`join`](Self::join) would not wait.
     pub fn is_finished(&self) -> bool {
-        self.joiner.is_finished()
+        let finished = self.joiner.is_finished();
+        if !finished {
+            rt::charge_look();
+        }
+        finished
     }
 
     /// Waits for the coroutine to end for at most `timeout`, and returns its result.

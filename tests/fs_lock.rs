@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -114,13 +115,18 @@ fn it_excludes_stds_handles_too() {
     deadline(60, || {
         let path = Temporary::new("std");
         let theirs = std::fs::File::open(&path.0).unwrap();
-        theirs.lock().unwrap();
+        // As its `lock` does, which is younger than the oldest Rust that the crate supports.
+        let flock = |operation| {
+            // SAFETY: it passes no pointers.
+            assert_eq!(unsafe { libc::flock(theirs.as_raw_fd(), operation) }, 0);
+        };
+        flock(libc::LOCK_EX);
         let ours = path.open();
         assert!(is_locked(&ours));
         let waiter = spawn(move || ours.lock_shared());
         sleep(SHORT);
         assert!(!waiter.is_finished());
-        theirs.unlock().unwrap();
+        flock(libc::LOCK_UN);
         waiter.join().unwrap().unwrap();
     });
 }

@@ -11,6 +11,8 @@
     reason = "signatures as std has them, of newer ones too"
 )]
 
+#[path = "std_surface/completeness.rs"]
+mod completeness;
 #[path = "std_surface/others.rs"]
 mod others;
 
@@ -23,13 +25,18 @@ struct Function {
 }
 
 macro_rules! functions {
-    ($($(#[$since:literal])? fn $path:expr => $type:ty;)*) => {
+    ($($(#[$since:tt])? fn $path:expr => $type:ty;)*) => {
         pub(crate) fn functions() -> Vec<Function> {
-            // The coercion to a function pointer is the proof.
-            $({ let _: $type = $path; })*
+            $({
+                // The coercion to a function pointer is the proof.
+                $(#[rustversion::since($since)])?
+                fn _proof() {
+                    let _: $type = $path;
+                }
+            })*
             vec![$(Function {
                 path: super::tidy(stringify!($path)),
-                since: { let since: &[&'static str] = &[$($since)?]; since.first().copied() },
+                since: { let since: &[&'static str] = &[$(stringify!($since))?]; since.first().copied() },
             }),*]
         }
     };
@@ -55,9 +62,17 @@ macro_rules! traits {
 }
 
 macro_rules! types {
-    ($($type:ty;)*) => {
+    ($($(#[$since:tt])? $type:ty;)*) => {
         pub(crate) fn types() -> Vec<(String, Vec<(String, bool)>)> {
-            vec![$((super::tidy(stringify!($type)), traits!($type:
+            let mut types = Vec::new();
+            $({
+                $(#[rustversion::before($since)]
+                fn traits() -> Vec<(String, bool)> {
+                    Vec::new()
+                })?
+                $(#[rustversion::since($since)])?
+                fn traits() -> Vec<(String, bool)> {
+                    traits!($type:
                 [Send] [Sync] [Unpin] [std::panic::UnwindSafe] [std::panic::RefUnwindSafe]
                 [Clone] [Copy] [Default] [PartialEq] [Eq] [PartialOrd] [Ord] [std::hash::Hash]
                 [std::fmt::Debug] [std::fmt::Display] [std::error::Error]
@@ -71,11 +86,16 @@ macro_rules! types {
                 [From<root::fs::File>] [From<Shared>] [PartialEq<u8>]
                 [std::os::unix::fs::FileExt] [std::os::unix::fs::OpenOptionsExt] [std::os::unix::fs::DirBuilderExt]
                 [std::os::unix::fs::DirEntryExt]
-            ))),*]
+                    )
+                }
+                types.push((super::tidy(stringify!($type)), traits()));
+            })*
+            types
         }
     };
 }
 
+#[allow(dead_code, reason = "used by functions that are only compiled")]
 type Text = &'static str;
 
 /// May go anywhere.
@@ -97,7 +117,9 @@ macro_rules! both {
             use std::time::{Duration, SystemTime};
 
             use $crate_name as root;
-            use root::{fs, io, net, os::unix, process, sync, thread};
+            #[allow(unused_imports, reason = "some only for what newer Rust has")]
+            use root::os::{linux, unix};
+            use root::{fs, io, net, process, sync, thread};
 
             use super::{Fragile, Function, Local, Moved, Shared, Text, short};
 
@@ -116,6 +138,7 @@ both! {
 fn tidy(path: &str) -> String {
     let path = path.split_whitespace().collect::<Vec<_>>().join(" ");
     path.replace("unix::", "os::unix::")
+        .replace("linux::", "os::linux::")
         .replace("'static ", "")
         .replace("<'static, ", "<")
         .replace("<'static>", "")
@@ -186,8 +209,12 @@ fn module(path: &str) -> &'static str {
     let path = path.split_once(" as ").map_or(path, |(_, of)| of);
     let path = path.trim_start_matches(['<', '&']);
     [
+        "os::linux::fs",
         "os::linux::net",
+        "os::unix::ffi",
         "os::unix::net",
+        "os::unix::io",
+        "os::unix::prelude",
         "os::unix::process",
         "os::unix::fs",
         "os::fd",
@@ -225,6 +252,9 @@ fn table() -> String {
     }
     for path in others::types().into_iter().chain(others::traits()).chain(others::functions()) {
         rows.push((module(&path), path, "re-exported".to_owned()));
+    }
+    for (path, why) in others::OWN_TRAITS {
+        rows.push((module(path), (*path).to_owned(), format!("same methods; {why}")));
     }
     // Instances of one type are one row, unless they differ.
     for (_, path, _) in &mut rows {

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use super::File;
+use crate::rt;
 use crate::threadpool::{Builder, ThreadPool};
 
 /// Why [`File::try_lock`] has not locked: `std::fs::TryLockError`.
@@ -164,7 +165,10 @@ impl File {
 
     fn lock_at_once(&self, operation: i32) -> Result<(), TryLockError> {
         flock(self, operation | libc::LOCK_NB).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => TryLockError::WouldBlock,
+            io::ErrorKind::WouldBlock => {
+                rt::charge_look();
+                TryLockError::WouldBlock
+            }
             _ => TryLockError::Error(error),
         })
     }

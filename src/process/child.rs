@@ -9,6 +9,7 @@ use std::process::{self, ExitStatus, Output};
 
 use super::exit::Watch;
 use crate::io::pipe::pipe_end;
+use crate::rt;
 use crate::thread;
 
 pipe_end! {
@@ -127,8 +128,9 @@ impl Child {
     /// As for [`wait`](Self::wait).
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.inner.try_wait()?;
-        if status.is_some() {
-            self.watch = None;
+        match status {
+            Some(_) => self.watch = None,
+            None => rt::charge_look(),
         }
         Ok(status)
     }

@@ -357,6 +357,17 @@ pub(crate) fn charge() {
     hub::hub().charge();
 }
 
+/// As [`charge`], for what never waits: a look that says "not yet", or a message sent where there is always room.
+/// A loop of nothing else would keep from running whom it looks for. Makes no hub: a thread without one has
+/// nobody to let run.
+#[inline]
+pub(crate) fn charge_look() {
+    // SAFETY: null or this thread's live hub (see `hub::hub`).
+    if let Some(hub) = unsafe { hub::existing().as_ref() } {
+        hub.charge();
+    }
+}
+
 /// Waits until a descriptor may be ready. `Ok(false)` says that the deadline has passed.
 ///
 /// To be called after an operation gave `EAGAIN`, or when [`may_be_ready`] says no. The source

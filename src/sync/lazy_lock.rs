@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::once::Once;
+use crate::rt;
 
 /// A value that is made when it is first used: `std::sync::LazyLock`, for coroutines and threads.
 ///
@@ -99,7 +100,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
 impl<T, F> LazyLock<T, F> {
     #[inline]
     fn made(&self) -> Option<&T> {
-        if !self.once.is_completed() {
+        if !self.once.is_complete() {
             return None;
         }
         // SAFETY: it was written before `once` was complete, and is not written again while the lock is borrowed.
@@ -113,7 +114,11 @@ impl<T, F> LazyLock<T, F> {
     /// The value, if it has been made. (In std since Rust 1.94.)
     #[inline]
     pub fn get(this: &LazyLock<T, F>) -> Option<&T> {
-        this.made()
+        let made = this.made();
+        if made.is_none() {
+            rt::charge_look();
+        }
+        made
     }
 
     /// The value, to change, if it has been made. (In std since Rust 1.94.)

@@ -124,7 +124,8 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Sends a message. Never waits, and never lets other coroutines run.
+    /// Sends a message. Never waits. (A coroutine that does nothing but send lets the others run once in a while,
+    /// as one thread of several would.)
     ///
     /// That it succeeds does not mean that the message will be received: the receiver may be dropped
     /// before.
@@ -143,7 +144,9 @@ impl<T> Sender<T> {
     /// ```
     #[inline]
     pub fn send(&self, t: T) -> Result<(), SendError<T>> {
-        self.channel.queue.try_put(t).map_err(|error| SendError(error.into_inner()))
+        let sent = self.channel.queue.try_put(t).map_err(|error| SendError(error.into_inner()));
+        rt::charge_look();
+        sent
     }
 }
 
@@ -190,7 +193,10 @@ impl<T> SyncSender<T> {
     #[inline]
     pub fn try_send(&self, t: T) -> Result<(), TrySendError<T>> {
         self.channel.queue.try_put(t).map_err(|error| match error {
-            TryPutError::Full(t) => TrySendError::Full(t),
+            TryPutError::Full(t) => {
+                rt::charge_look();
+                TrySendError::Full(t)
+            }
             TryPutError::Closed(t) => TrySendError::Disconnected(t),
         })
     }
@@ -263,7 +269,10 @@ impl<T> Receiver<T> {
         let taken = queue
             .try_get_by(|locked, wake| queue.take_all(locked, wake, &mut self.taken.borrow_mut()));
         taken.map_err(|error| match error {
-            TryGetError::Empty => TryRecvError::Empty,
+            TryGetError::Empty => {
+                rt::charge_look();
+                TryRecvError::Empty
+            }
             TryGetError::Closed => TryRecvError::Disconnected,
         })
     }

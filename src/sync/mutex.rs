@@ -10,7 +10,7 @@ use std::sync::{LockResult, TryLockError, TryLockResult};
 
 use super::poison::{Flag, Watch};
 use super::raw_mutex::{Held, RawMutex};
-use crate::rt::Woken;
+use crate::rt::{self, Woken};
 
 /// Mutual exclusion: `std::sync::Mutex`, for coroutines and threads.
 ///
@@ -112,7 +112,10 @@ impl<T: ?Sized> Mutex<T> {
     /// If somebody does, or if it is poisoned; then the error has the guard.
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
-        let Some(held) = self.raw.try_lock() else { return Err(TryLockError::WouldBlock) };
+        let Some(held) = self.raw.try_lock() else {
+            rt::charge_look();
+            return Err(TryLockError::WouldBlock);
+        };
         // SAFETY: just taken.
         Ok(unsafe { self.guard(held) }?)
     }

@@ -75,7 +75,7 @@ impl Once {
     where
         F: FnOnce(),
     {
-        if !self.is_completed() {
+        if !self.is_complete() {
             let mut f = Some(f);
             self.call(false, &mut |_| f.take().expect("called once")());
         }
@@ -88,7 +88,7 @@ impl Once {
     where
         F: FnOnce(&OnceState),
     {
-        if !self.is_completed() {
+        if !self.is_complete() {
             let mut f = Some(f);
             self.call(true, &mut |state| f.take().expect("called once")(state));
         }
@@ -97,6 +97,15 @@ impl Once {
     /// Whether it has been done.
     #[inline]
     pub fn is_completed(&self) -> bool {
+        let completed = self.is_complete();
+        if !completed {
+            rt::charge_look();
+        }
+        completed
+    }
+
+    #[inline]
+    pub(super) fn is_complete(&self) -> bool {
         self.state.load(Ordering::Acquire) == COMPLETE
     }
 
@@ -106,7 +115,7 @@ impl Once {
     /// If a call has unwound.
     #[track_caller]
     pub fn wait(&self) {
-        if !self.is_completed() {
+        if !self.is_complete() {
             self.wait_for(false);
         }
     }
@@ -114,7 +123,7 @@ impl Once {
     /// Waits until it has been done, however many calls unwind before that.
     #[track_caller]
     pub fn wait_force(&self) {
-        if !self.is_completed() {
+        if !self.is_complete() {
             self.wait_for(true);
         }
     }

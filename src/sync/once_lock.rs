@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::once::Once;
+use crate::rt;
 
 /// A value that is set once: `std::sync::OnceLock`, for coroutines and threads.
 ///
@@ -45,7 +46,16 @@ impl<T> OnceLock<T> {
     /// The value, if it has been set.
     #[inline]
     pub fn get(&self) -> Option<&T> {
-        if !self.once.is_completed() {
+        let value = self.value();
+        if value.is_none() {
+            rt::charge_look();
+        }
+        value
+    }
+
+    #[inline]
+    fn value(&self) -> Option<&T> {
+        if !self.once.is_complete() {
             return None;
         }
         // SAFETY: it was written before `once` was complete, and is not written again while the lock is borrowed.
@@ -65,7 +75,7 @@ impl<T> OnceLock<T> {
     #[track_caller]
     pub fn wait(&self) -> &T {
         self.once.wait_force();
-        self.get().expect("complete")
+        self.value().expect("complete")
     }
 
     /// Sets the value if there is none. Waits if somebody is setting it.
@@ -90,11 +100,11 @@ impl<T> OnceLock<T> {
     where
         F: FnOnce() -> T,
     {
-        if let Some(value) = self.get() {
+        if let Some(value) = self.value() {
             return value;
         }
         self.initialize(f);
-        self.get().expect("initialized")
+        self.value().expect("initialized")
     }
 
     #[cold]
@@ -130,7 +140,7 @@ impl<T> Default for OnceLock<T> {
 impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_tuple("OnceLock");
-        match self.get() {
+        match self.value() {
             Some(value) => out.field(value),
             None => out.field(&format_args!("<uninit>")),
         };
@@ -140,7 +150,7 @@ impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
 
 impl<T: Clone> Clone for OnceLock<T> {
     fn clone(&self) -> OnceLock<T> {
-        self.get().map_or_else(OnceLock::new, |value| OnceLock::from(value.clone()))
+        self.value().map_or_else(OnceLock::new, |value| OnceLock::from(value.clone()))
     }
 }
 
@@ -157,7 +167,7 @@ impl<T> From<T> for OnceLock<T> {
 
 impl<T: PartialEq> PartialEq for OnceLock<T> {
     fn eq(&self, other: &OnceLock<T>) -> bool {
-        self.get() == other.get()
+        self.value() == other.get()
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{LockResult, TryLockError, TryLockResult};
 use super::poison::{Flag, Watch};
 use super::raw_mutex::Held;
 use super::raw_rwlock::RawRwLock;
+use crate::rt;
 
 /// Many readers or one writer: `std::sync::RwLock`, for coroutines and threads.
 ///
@@ -113,6 +114,7 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
         if !self.raw.try_read() {
+            rt::charge_look();
             return Err(TryLockError::WouldBlock);
         }
         // SAFETY: just locked.
@@ -139,7 +141,10 @@ impl<T: ?Sized> RwLock<T> {
     /// If somebody does, or if the lock is poisoned; then the error has the guard.
     #[inline]
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
-        let Some(held) = self.raw.try_write() else { return Err(TryLockError::WouldBlock) };
+        let Some(held) = self.raw.try_write() else {
+            rt::charge_look();
+            return Err(TryLockError::WouldBlock);
+        };
         // SAFETY: just locked.
         Ok(unsafe { self.write_guard(held) }?)
     }

@@ -1,7 +1,7 @@
 // Every function and method of std's modules that we have as our own: included once where `root` is std and once where
 // it is greenling. The types on the right are resolved in the same place, so a signature that differs does not compile.
 //
-// `#["1.89"]`: stable since that Rust; without it, since before 1.85.
+// `#[1.89]`: stable since that Rust; without it, since before 1.85.
 
 functions! {
     // ---- thread
@@ -53,9 +53,9 @@ functions! {
     fn sync::WaitTimeoutResult::timed_out => fn(&sync::WaitTimeoutResult) -> bool;
     fn sync::LazyLock::<u8>::new => fn(fn() -> u8) -> sync::LazyLock<u8>;
     fn sync::LazyLock::<u8>::force => fn(&sync::LazyLock<u8>) -> &u8;
-    #["1.94"] fn sync::LazyLock::<u8>::force_mut => fn(&mut sync::LazyLock<u8>) -> &mut u8;
-    #["1.94"] fn sync::LazyLock::<u8>::get => fn(&sync::LazyLock<u8>) -> Option<&u8>;
-    #["1.94"] fn sync::LazyLock::<u8>::get_mut => fn(&mut sync::LazyLock<u8>) -> Option<&mut u8>;
+    #[1.94] fn sync::LazyLock::<u8>::force_mut => fn(&mut sync::LazyLock<u8>) -> &mut u8;
+    #[1.94] fn sync::LazyLock::<u8>::get => fn(&sync::LazyLock<u8>) -> Option<&u8>;
+    #[1.94] fn sync::LazyLock::<u8>::get_mut => fn(&mut sync::LazyLock<u8>) -> Option<&mut u8>;
     fn sync::Mutex::<u8>::new => fn(u8) -> sync::Mutex<u8>;
     fn sync::Mutex::<u8>::clear_poison => fn(&sync::Mutex<u8>);
     fn sync::Mutex::<u8>::get_mut => fn(&mut sync::Mutex<u8>) -> sync::LockResult<&mut u8>;
@@ -64,12 +64,13 @@ functions! {
     fn sync::Mutex::<u8>::lock => fn(&sync::Mutex<u8>) -> sync::LockResult<sync::MutexGuard<'_, u8>>;
     fn sync::Mutex::<[u8]>::lock => fn(&sync::Mutex<[u8]>) -> sync::LockResult<sync::MutexGuard<'_, [u8]>>;
     fn sync::Mutex::<u8>::try_lock => fn(&sync::Mutex<u8>) -> sync::TryLockResult<sync::MutexGuard<'_, u8>>;
+    fn sync::ONCE_INIT => sync::Once;
     fn sync::Once::new => fn() -> sync::Once;
     fn sync::Once::call_once => fn(&sync::Once, fn());
     fn sync::Once::call_once_force => fn(&sync::Once, fn(&sync::OnceState));
     fn sync::Once::is_completed => fn(&sync::Once) -> bool;
-    #["1.86"] fn sync::Once::wait => fn(&sync::Once);
-    #["1.86"] fn sync::Once::wait_force => fn(&sync::Once);
+    #[1.86] fn sync::Once::wait => fn(&sync::Once);
+    #[1.86] fn sync::Once::wait_force => fn(&sync::Once);
     fn sync::OnceState::is_poisoned => fn(&sync::OnceState) -> bool;
     fn sync::OnceLock::<u8>::new => fn() -> sync::OnceLock<u8>;
     fn sync::OnceLock::<u8>::get => fn(&sync::OnceLock<u8>) -> Option<&u8>;
@@ -78,7 +79,7 @@ functions! {
     fn sync::OnceLock::<u8>::into_inner => fn(sync::OnceLock<u8>) -> Option<u8>;
     fn sync::OnceLock::<u8>::set => fn(&sync::OnceLock<u8>, u8) -> Result<(), u8>;
     fn sync::OnceLock::<u8>::take => fn(&mut sync::OnceLock<u8>) -> Option<u8>;
-    #["1.86"] fn sync::OnceLock::<u8>::wait => fn(&sync::OnceLock<u8>) -> &u8;
+    #[1.86] fn sync::OnceLock::<u8>::wait => fn(&sync::OnceLock<u8>) -> &u8;
     fn sync::RwLock::<u8>::new => fn(u8) -> sync::RwLock<u8>;
     fn sync::RwLock::<u8>::clear_poison => fn(&sync::RwLock<u8>);
     fn sync::RwLock::<u8>::get_mut => fn(&mut sync::RwLock<u8>) -> sync::LockResult<&mut u8>;
@@ -88,7 +89,7 @@ functions! {
     fn sync::RwLock::<u8>::try_read => fn(&sync::RwLock<u8>) -> sync::TryLockResult<sync::RwLockReadGuard<'_, u8>>;
     fn sync::RwLock::<u8>::try_write => fn(&sync::RwLock<u8>) -> sync::TryLockResult<sync::RwLockWriteGuard<'_, u8>>;
     fn sync::RwLock::<u8>::write => fn(&sync::RwLock<u8>) -> sync::LockResult<sync::RwLockWriteGuard<'_, u8>>;
-    #["1.92"] fn sync::RwLockWriteGuard::<u8>::downgrade => fn(sync::RwLockWriteGuard<'static, u8>) -> sync::RwLockReadGuard<'static, u8>;
+    #[1.92] fn sync::RwLockWriteGuard::<u8>::downgrade => fn(sync::RwLockWriteGuard<'static, u8>) -> sync::RwLockReadGuard<'static, u8>;
 
     // ---- sync::mpsc
     fn sync::mpsc::channel => fn() -> (sync::mpsc::Sender<u8>, sync::mpsc::Receiver<u8>);
@@ -221,6 +222,8 @@ functions! {
     fn unix::net::UnixDatagram::take_error => fn(&unix::net::UnixDatagram) -> io::Result<Option<io::Error>>;
     fn unix::net::UnixDatagram::try_clone => fn(&unix::net::UnixDatagram) -> io::Result<unix::net::UnixDatagram>;
     fn unix::net::UnixDatagram::write_timeout => fn(&unix::net::UnixDatagram) -> io::Result<Option<Duration>>;
+    #[1.89] fn <net::TcpStream as linux::net::TcpStreamExt>::quickack => fn(&net::TcpStream) -> io::Result<bool>;
+    #[1.89] fn <net::TcpStream as linux::net::TcpStreamExt>::set_quickack => fn(&net::TcpStream, bool) -> io::Result<()>;
 
     // ---- process
     fn process::abort => fn() -> !;
@@ -259,9 +262,9 @@ functions! {
     fn unix::process::parent_id => fn() -> u32;
 
     // ---- io: pipes and standard streams
-    #["1.87"] fn io::pipe => fn() -> io::Result<(io::PipeReader, io::PipeWriter)>;
-    #["1.87"] fn io::PipeReader::try_clone => fn(&io::PipeReader) -> io::Result<io::PipeReader>;
-    #["1.87"] fn io::PipeWriter::try_clone => fn(&io::PipeWriter) -> io::Result<io::PipeWriter>;
+    #[1.87] fn io::pipe => fn() -> io::Result<(io::PipeReader, io::PipeWriter)>;
+    #[1.87] fn io::PipeReader::try_clone => fn(&io::PipeReader) -> io::Result<io::PipeReader>;
+    #[1.87] fn io::PipeWriter::try_clone => fn(&io::PipeWriter) -> io::Result<io::PipeWriter>;
     fn io::stdin => fn() -> io::Stdin;
     fn io::stdout => fn() -> io::Stdout;
     fn io::stderr => fn() -> io::Stderr;
@@ -302,8 +305,8 @@ functions! {
     fn fs::DirEntry::path => fn(&fs::DirEntry) -> PathBuf;
     fn fs::File::create => fn(Text) -> io::Result<fs::File>;
     fn fs::File::create_new => fn(Text) -> io::Result<fs::File>;
-    #["1.89"] fn fs::File::lock => fn(&fs::File) -> io::Result<()>;
-    #["1.89"] fn fs::File::lock_shared => fn(&fs::File) -> io::Result<()>;
+    #[1.89] fn fs::File::lock => fn(&fs::File) -> io::Result<()>;
+    #[1.89] fn fs::File::lock_shared => fn(&fs::File) -> io::Result<()>;
     fn fs::File::metadata => fn(&fs::File) -> io::Result<fs::Metadata>;
     fn fs::File::open => fn(Text) -> io::Result<fs::File>;
     fn fs::File::options => fn() -> fs::OpenOptions;
@@ -314,9 +317,9 @@ functions! {
     fn fs::File::sync_all => fn(&fs::File) -> io::Result<()>;
     fn fs::File::sync_data => fn(&fs::File) -> io::Result<()>;
     fn fs::File::try_clone => fn(&fs::File) -> io::Result<fs::File>;
-    #["1.89"] fn fs::File::try_lock => fn(&fs::File) -> Result<(), fs::TryLockError>;
-    #["1.89"] fn fs::File::try_lock_shared => fn(&fs::File) -> Result<(), fs::TryLockError>;
-    #["1.89"] fn fs::File::unlock => fn(&fs::File) -> io::Result<()>;
+    #[1.89] fn fs::File::try_lock => fn(&fs::File) -> Result<(), fs::TryLockError>;
+    #[1.89] fn fs::File::try_lock_shared => fn(&fs::File) -> Result<(), fs::TryLockError>;
+    #[1.89] fn fs::File::unlock => fn(&fs::File) -> io::Result<()>;
     fn fs::OpenOptions::append => fn(&mut fs::OpenOptions, bool) -> &mut fs::OpenOptions;
     fn fs::OpenOptions::create => fn(&mut fs::OpenOptions, bool) -> &mut fs::OpenOptions;
     fn fs::OpenOptions::create_new => fn(&mut fs::OpenOptions, bool) -> &mut fs::OpenOptions;

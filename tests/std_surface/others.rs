@@ -49,7 +49,14 @@ reexported_types! {
     thread::LocalKey<u8>;
     thread::Result<u8>;
 
+    os::fd::BorrowedFd<'static>;
+    os::fd::OwnedFd;
+    os::fd::RawFd;
+    os::unix::io::OwnedFd;
     os::unix::net::SocketAddr;
+    os::unix::prelude::BorrowedFd<'static>;
+    os::unix::prelude::OwnedFd;
+    os::unix::prelude::RawFd;
 
     sync::Arc<u8>;
     sync::LockResult<u8>;
@@ -58,8 +65,15 @@ reexported_types! {
     sync::TryLockResult<u8>;
     sync::Weak<u8>;
     sync::atomic::AtomicBool;
+    sync::atomic::AtomicI16;
+    sync::atomic::AtomicI32;
     sync::atomic::AtomicI64;
+    sync::atomic::AtomicI8;
+    sync::atomic::AtomicIsize;
     sync::atomic::AtomicPtr<u8>;
+    sync::atomic::AtomicU16;
+    sync::atomic::AtomicU32;
+    sync::atomic::AtomicU64;
     sync::atomic::AtomicU8;
     sync::atomic::AtomicUsize;
     sync::atomic::Ordering;
@@ -121,6 +135,10 @@ reexported_types! {
 reexported_traits! {
     process::Termination;
     io::BufRead;
+    io::prelude::BufRead;
+    io::prelude::Read;
+    io::prelude::Seek;
+    io::prelude::Write;
     io::IsTerminal;
     io::Read;
     io::Seek;
@@ -132,7 +150,23 @@ reexported_traits! {
     os::unix::fs::MetadataExt;
     os::unix::fs::OpenOptionsExt;
     os::unix::fs::PermissionsExt;
+    os::linux::fs::MetadataExt;
     os::linux::net::SocketAddrExt;
+    os::unix::ffi::OsStrExt;
+    os::unix::ffi::OsStringExt;
+    os::unix::prelude::AsFd;
+    os::unix::prelude::AsRawFd;
+    os::unix::prelude::DirEntryExt;
+    os::unix::prelude::ExitStatusExt;
+    os::unix::prelude::FileExt;
+    os::unix::prelude::FileTypeExt;
+    os::unix::prelude::FromRawFd;
+    os::unix::prelude::IntoRawFd;
+    os::unix::prelude::MetadataExt;
+    os::unix::prelude::OpenOptionsExt;
+    os::unix::prelude::OsStrExt;
+    os::unix::prelude::OsStringExt;
+    os::unix::prelude::PermissionsExt;
     os::unix::process::ExitStatusExt;
     os::fd::AsFd;
     os::fd::AsRawFd;
@@ -144,9 +178,25 @@ reexported_functions! {
     io::empty => fn() -> std::io::Empty;
     io::repeat => fn(u8) -> std::io::Repeat;
     io::sink => fn() -> std::io::Sink;
+    sync::atomic::ATOMIC_BOOL_INIT => std::sync::atomic::AtomicBool;
+    sync::atomic::ATOMIC_ISIZE_INIT => std::sync::atomic::AtomicIsize;
+    sync::atomic::ATOMIC_USIZE_INIT => std::sync::atomic::AtomicUsize;
+    sync::atomic::compiler_fence => fn(std::sync::atomic::Ordering);
     sync::atomic::fence => fn(std::sync::atomic::Ordering);
+    sync::atomic::spin_loop_hint => fn();
     time::UNIX_EPOCH => std::time::SystemTime;
 }
+
+/// Traits that std lets nobody implement, or that we have for a reason of our own.
+pub(crate) const OWN_TRAITS: &[(&str, &str)] = &[
+    (
+        "net::ToSocketAddrs",
+        "a trait of its own, so that names are looked up beside other coroutines; for all types of std's",
+    ),
+    ("os::linux::net::TcpStreamExt", "sealed in std, so one of our own for our `TcpStream`"),
+    ("os::unix::prelude::CommandExt", "that of `os::unix::process`"),
+    ("os::unix::process::CommandExt", "sealed in std, so one of our own for our `Command`"),
+];
 
 /// What std has under its path and we do not, and why.
 pub(crate) const ABSENT: &[(&str, &str)] = &[
@@ -158,24 +208,19 @@ pub(crate) const ABSENT: &[(&str, &str)] = &[
         "print!, println!, eprint!, eprintln!, dbg!",
         "write by std's streams: they block the thread while nobody reads them; `writeln!(io::stdout(), …)` waits",
     ),
-    ("os::unix::thread::JoinHandleExt", "gives a `pthread_t`, which a coroutine does not have"),
     (
-        "os::unix::prelude",
-        "would bring std's `CommandExt`, which is for std's `Command`; import the traits by name",
+        "os::unix::thread, os::unix::thread::JoinHandleExt, os::unix::prelude::JoinHandleExt, os::unix::thread::RawPthread",
+        "give a `pthread_t`, which a coroutine does not have",
     ),
-    (
-        "os::unix::{ffi, io, thread}, os::linux::fs",
-        "nothing in them waits: use std's, which work with our types (`os::fd` is here)",
-    ),
-    (
-        "os::linux::net::TcpStreamExt",
-        "sealed in std; a trait of the same name and methods is there for our `TcpStream`",
-    ),
+    ("os::linux::raw, os::unix::raw", "deprecated in std since 1.8"),
     (
         "net::ToSocketAddrs for what others have implemented std's trait for",
-        "ours is a trait of its own, so that names are looked up beside other coroutines",
+        "ours is a trait of its own",
     ),
-    ("os::unix::process::ChildExt, os::linux::process", "not stable in std"),
+    (
+        "os::unix::process::ChildExt, os::linux::process, os::linux::net::UnixSocketExt",
+        "not stable in std",
+    ),
     ("fs::File: From<std::process::ChildStdin> and the like", "descriptors go through `OwnedFd`"),
     (
         "io::IsTerminal for our types",

@@ -1,5 +1,6 @@
 // Every type of std's modules that we have as our own, with the arguments that tell traits apart: `Shared` may go anywhere,
 // `Moved` is not `Sync`, `Local` is not even `Send`, `Fragile` is not unwind safe. Included twice, as `functions.rs`.
+// `#[1.89]` as there.
 
 types! {
     thread::Builder;
@@ -82,10 +83,10 @@ types! {
     process::ChildStderr;
     process::Command;
 
-    io::PipeReader;
-    &'static io::PipeReader;
-    io::PipeWriter;
-    &'static io::PipeWriter;
+    #[1.87] io::PipeReader;
+    #[1.87] &'static io::PipeReader;
+    #[1.87] io::PipeWriter;
+    #[1.87] &'static io::PipeWriter;
     io::Stdin;
     &'static io::Stdin;
     io::StdinLock<'static>;
@@ -103,5 +104,5 @@ types! {
     sync::Arc<fs::File>;
     fs::OpenOptions;
     fs::ReadDir;
-    fs::TryLockError;
+    #[1.89] fs::TryLockError;
 }

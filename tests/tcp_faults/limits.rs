@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use greenling::net::{TcpListener, TcpStream};
+use greenling::os::unix::net::UnixStream;
 use greenling::{sleep, spawn, yield_now};
 
 use crate::child::{self, On};
@@ -127,6 +128,41 @@ fn a_hub_without_descriptors_says_so() {
         yield_now();
         (&server).write_all(b"fine").unwrap();
         assert_eq!(reader.join().unwrap(), 4);
+    });
+}
+
+/// How many descriptors are open, apart from the one for looking.
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
+}
+
+#[test]
+fn connect_without_descriptors_fails_loses_nothing_and_recovers() {
+    in_child(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let by_name = ("localhost", addr.port());
+        // Everything is there that stays: the hub's descriptors, the pool, what the C library keeps.
+        drop((TcpStream::connect(by_name).unwrap(), listener.accept().unwrap()));
+        let before = open_descriptors();
+        let mut hoard = use_up_descriptors();
+        let error = TcpStream::connect(addr).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+        let error = TcpStream::connect_timeout(&addr, Duration::from_secs(9)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+        // The C library reads files to look a name up. It says what std is told, too.
+        let ours = TcpStream::connect(by_name).unwrap_err();
+        let stds = std::net::TcpStream::connect(by_name).unwrap_err();
+        assert_eq!((ours.kind(), ours.to_string()), (stds.kind(), stds.to_string()));
+        let ours = UnixStream::connect("/nowhere").unwrap_err();
+        assert_eq!(ours.raw_os_error(), Some(libc::EMFILE));
+        // One is enough to connect with, and two of them are enough to be accepted as well.
+        hoard.truncate(hoard.len() - 2);
+        drop((TcpStream::connect(addr).unwrap(), listener.accept().unwrap()));
+        drop(hoard);
+        assert_eq!(open_descriptors(), before);
+        drop((TcpStream::connect(by_name).unwrap(), listener.accept().unwrap()));
+        assert_eq!(open_descriptors(), before);
     });
 }
 
