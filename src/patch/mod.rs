@@ -70,6 +70,7 @@ static SYMBOLS: &[(&str, Family, Address)] = &[
     ("readv", policy::FDS, Address(file::readv as *const ())),
     ("write", policy::FDS, Address(file::write as *const ())),
     ("writev", policy::FDS, Address(file::writev as *const ())),
+    ("splice", policy::FDS, Address(file::splice as *const ())),
     ("close", policy::FDS, Address(close::close as *const ())),
     ("dup2", policy::FDS, Address(close::dup2 as *const ())),
     ("dup3", policy::FDS, Address(close::dup3 as *const ())),
