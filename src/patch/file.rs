@@ -322,11 +322,17 @@ pub(super) unsafe extern "C" fn splice(
         return call(len, flags);
     }
     let is_pipe = |fd| sources::kind(fd) == libc::S_IFIFO;
-    if !is_pipe(from) && !is_pipe(to) {
+    let (out_of_pipe, into_pipe) = (is_pipe(from), is_pipe(to));
+    let is_right = (out_of_pipe || into_pipe)
+        && (from_offset.is_null() || !out_of_pipe)
+        && (to_offset.is_null() || !into_pipe)
+        && sources::is_open_for(from, Direction::Read)
+        && sources::is_open_for(to, Direction::Write);
+    if !is_right {
         return call(len, flags); // an error
     }
     let saved = errno();
-    let piece = if is_pipe(to) { len } else { len.min(PIPE_PIECE) };
+    let piece = if into_pipe { len } else { len.min(PIPE_PIECE) };
     let (mut input, mut output) = (Operation::receive(from), Operation::send(to));
     loop {
         let waited = if !sources::is_ready_now(from, libc::POLLIN) {

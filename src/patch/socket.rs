@@ -381,7 +381,12 @@ pub(super) unsafe extern "C" fn sendfile(
     offset: *mut off_t,
     count: size_t,
 ) -> ssize_t {
-    if cooperative_on(FDS, out) && sources::kind(out) == libc::S_IFIFO {
+    let is_file = || sources::kind(from) == libc::S_IFREG;
+    if cooperative_on(FDS, out)
+        && sources::kind(out) == libc::S_IFIFO
+        && sources::is_open_for(out, Direction::Write)
+        && is_file()
+    {
         // A pipe that has room takes what it has room for.
         let mut operation = Operation::new(out, Direction::Write, None);
         while !sources::is_ready_now(out, libc::POLLOUT) && operation.may_block() {
@@ -390,7 +395,7 @@ pub(super) unsafe extern "C" fn sendfile(
             }
         }
     }
-    let is_socket = || sources::kind(out) == libc::S_IFSOCK && sources::kind(from) == libc::S_IFREG;
+    let is_socket = || sources::kind(out) == libc::S_IFSOCK && is_file();
     if !cooperative_on(SOCKETS, out) || !is_socket() || sources::is_nonblocking(out) {
         // SAFETY: the caller's promise.
         return unsafe { real::sendfile(out, from, offset, count) };
