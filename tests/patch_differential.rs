@@ -1,27 +1,34 @@
 //! Generated programs of system calls, run twice: by the kernel's own calls on threads, and patched, dozens at a
 //! time in coroutines of one thread. Results, `errno`, bytes and the time that a limit takes must agree.
 //!
-//! `DIFFERENTIAL_SEED` runs one program again, `DIFFERENTIAL_CASES` says how many (a thousand unless told).
+//! `DIFFERENTIAL_SEED` runs one program again, `DIFFERENTIAL_CASES` says how many (a thousand unless told). A soak
+//! of 40000: `cargo test --features patch --test patch_differential -- --ignored`.
 
 #![cfg(feature = "patch")]
 
 #[path = "patch_differential/calls.rs"]
 mod calls;
 mod common;
+#[path = "patch_differential/messages.rs"]
+mod messages;
+#[path = "patch_differential/objects.rs"]
+mod objects;
 #[path = "patch_differential/program.rs"]
 mod program;
 #[path = "patch_differential/run.rs"]
 mod run;
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::deadline;
 use greenling::{patch, spawn};
 use program::{Kind, Program};
-use run::{Log, Peers, run};
+use run::{Log, Peers, RUNNING, run};
 
 /// Programs that run at once: few enough for select(2), which knows descriptors below 1024 only.
 const THREADS: usize = 16;
@@ -33,7 +40,7 @@ type Logs = BTreeMap<u64, Log>;
 fn by_workers<J>(
     seeds: &[u64],
     workers: usize,
-    peers: Peers,
+    run: impl Fn(u64) -> Log + Clone + Send + 'static,
     start: impl Fn(Box<dyn FnOnce() + Send>) -> J,
     join: impl Fn(J),
 ) -> Logs {
@@ -41,12 +48,12 @@ fn by_workers<J>(
     let logs = Arc::new(Mutex::new(Logs::new()));
     let started: Vec<J> = (0..workers)
         .map(|_| {
-            let (left, logs) = (left.clone(), logs.clone());
+            let (left, logs, run) = (left.clone(), logs.clone(), run.clone());
             start(Box::new(move || {
                 loop {
                     let next = left.lock().unwrap().pop();
                     let Some(seed) = next else { return };
-                    let log = finished(seed, peers);
+                    let log = run(seed);
                     logs.lock().unwrap().insert(seed, log);
                 }
             }))
@@ -57,37 +64,71 @@ fn by_workers<J>(
     std::mem::take(&mut *logs)
 }
 
-/// Runs one program. One that a coroutine does not come to the end of is said by its seed.
-fn finished(seed: u64, peers: Peers) -> Log {
-    let program = Program::generate(seed);
-    let Peers::Coroutines = peers else { return run(&program, peers) };
-    let mut log = Log::new();
-    let ended = greenling::timeout(Duration::from_secs(20), || log = run(&program, peers));
-    assert!(
-        ended.is_ok(),
-        "DIFFERENTIAL_SEED={seed} hangs: {:?} {:?}",
-        program.kind,
-        program.steps
-    );
-    log
-}
-
 fn natively(seeds: Vec<u64>) -> Logs {
     let start = |work: Box<dyn FnOnce() + Send>| thread::spawn(work);
-    by_workers(&seeds, THREADS, Peers::Threads, start, |one| one.join().unwrap())
+    let work = |seed| run(seed, &Program::generate(seed), Peers::Threads);
+    by_workers(&seeds, THREADS, work, start, |one| one.join().unwrap())
 }
 
 fn patched(seeds: Vec<u64>) -> Logs {
     patch::all();
     let start = |work: Box<dyn FnOnce() + Send>| spawn(work);
-    by_workers(&seeds, COROUTINES, Peers::Coroutines, start, |one| one.join().unwrap())
+    let work = |seed| run(seed, &Program::generate(seed), Peers::Coroutines);
+    by_workers(&seeds, COROUTINES, work, start, |one| one.join().unwrap())
+}
+
+/// The same, while signals arrive at the thread all the time. Their handler is not one that restarts calls, but
+/// no call of a coroutine ends for it.
+fn patched_under_signals(seeds: Vec<u64>) -> Logs {
+    extern "C" fn ignore(_: i32) {}
+    // SAFETY: a handler that does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = ignore as extern "C" fn(i32) as usize;
+        libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut());
+    }
+    let ended = Arc::new(AtomicU64::new(0));
+    // SAFETY: it takes nothing and cannot fail.
+    let (target, tell) = (unsafe { libc::pthread_self() }, ended.clone());
+    let sender = thread::spawn(move || {
+        let mut sent = 0_u64;
+        while tell.load(Ordering::Acquire) == 0 {
+            // SAFETY: the thread lives until it has told that it has ended.
+            unsafe { libc::pthread_kill(target, libc::SIGUSR2) };
+            thread::sleep(Duration::from_micros(300));
+            sent += 1;
+        }
+        sent
+    });
+    let logs = patched(seeds);
+    ended.store(1, Ordering::Release);
+    assert!(sender.join().unwrap() > 10);
+    logs
+}
+
+/// Runs them on a thread of its own. Programs that hang are said by their seeds.
+#[track_caller]
+fn in_time(seconds: u64, how: fn(Vec<u64>) -> Logs, seeds: &[u64]) -> Logs {
+    let (seeds, (done, wait)) = (seeds.to_vec(), mpsc::channel());
+    let work = thread::spawn(move || done.send(how(seeds)));
+    match wait.recv_timeout(Duration::from_secs(seconds)) {
+        Ok(logs) => return logs,
+        Err(RecvTimeoutError::Disconnected) => drop(work.join().map_err(resume_unwind)),
+        Err(RecvTimeoutError::Timeout) => {
+            for (seed, step) in RUNNING.lock().unwrap().iter() {
+                let Program { kind, steps } = Program::generate(*seed);
+                println!("DIFFERENTIAL_SEED={seed} is at {kind:?} {:?}", &steps[..=*step]);
+            }
+        }
+    }
+    panic!("programs hang");
 }
 
 #[track_caller]
-fn compare(seeds: &[u64]) {
-    let (for_threads, for_coroutines) = (seeds.to_vec(), seeds.to_vec());
-    let native = deadline(120, move || natively(for_threads));
-    let patched = deadline(120, move || patched(for_coroutines));
+fn compare(seeds: &[u64], patched: fn(Vec<u64>) -> Logs) {
+    let seconds = 20 + seeds.len() as u64 / 10;
+    let native = in_time(seconds, natively, seeds);
+    let patched = in_time(seconds, patched, seeds);
     for seed in seeds {
         if native[seed] == patched[seed] {
             continue;
@@ -107,16 +148,32 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
+/// `DIFFERENTIAL_SEED`, or so many new ones.
+fn seeds(count: u64) -> Vec<u64> {
+    if let Some(seed) = number("DIFFERENTIAL_SEED") {
+        return vec![seed];
+    }
+    let mut random = fastrand::Rng::new();
+    (0..number("DIFFERENTIAL_CASES").unwrap_or(count)).map(|_| random.u64(..)).collect()
+}
+
 #[test]
 fn generated_programs_agree() {
-    let seeds: Vec<u64> = match number("DIFFERENTIAL_SEED") {
-        Some(seed) => vec![seed],
-        None => {
-            let mut random = fastrand::Rng::new();
-            (0..number("DIFFERENTIAL_CASES").unwrap_or(1000)).map(|_| random.u64(..)).collect()
-        }
-    };
-    compare(&seeds);
+    compare(&seeds(1000), patched);
+}
+
+#[test]
+fn generated_programs_agree_under_signals() {
+    compare(&seeds(200), patched_under_signals);
+}
+
+#[test]
+#[ignore = "a soak of minutes"]
+fn many_generated_programs_agree() {
+    for _ in 0..20 {
+        compare(&seeds(1000), patched);
+        compare(&seeds(1000), patched_under_signals);
+    }
 }
 
 /// The generator reaches what it is for.
@@ -149,6 +206,12 @@ fn the_generator_reaches_everything() {
         "Wrong",
         "Nap",
         "Accept",
+        "ReceiveMany",
+        "SendMany",
+        "SendFile",
+        "Fill",
+        "Pass",
+        "Object",
     ];
     for step in steps {
         assert!(seen.get(step).is_some_and(|count| *count > 50), "{step}: {seen:?}");

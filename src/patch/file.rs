@@ -4,16 +4,17 @@
 //! that for its kind, and otherwise asked by poll(2) whether the call would block. Regular files, directories
 //! and disks are never waited for.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_uint, c_void};
+use std::time::Duration;
 
-use libc::{iovec, size_t, ssize_t};
+use libc::{iovec, loff_t, size_t, ssize_t};
 
 use super::policy::{FDS, Family, SOCKETS, cooperative_on};
 use super::socket::{after, buffers, send_all};
 use super::sources::{self, Operation, Waited};
-use super::{fail, settled};
-use crate::rt::Direction;
+use super::{fail, offload, settled};
 use crate::rt::real::{self, errno};
+use crate::rt::{Deadline, Direction, hooked};
 
 /// What a pipe takes in one piece once it is ready.
 const PIPE_PIECE: usize = libc::PIPE_BUF;
@@ -93,13 +94,10 @@ pub(super) unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int
 /// # Safety
 /// As for readv(2).
 #[track_caller]
-unsafe fn read_waitable(
-    fd: c_int,
-    bufs: &[iovec],
-    mut blocking: impl FnMut() -> ssize_t,
-) -> ssize_t {
+unsafe fn read_waitable(fd: c_int, bufs: &[iovec], blocking: impl Fn() -> ssize_t) -> ssize_t {
     let saved = errno();
     let mut operation = Operation::new(fd, Direction::Read, None);
+    let mut patience = None;
     loop {
         // SAFETY: the caller's promise. An offset of −1 is the current place.
         let count =
@@ -109,8 +107,15 @@ unsafe fn read_waitable(
         }
         match errno() {
             libc::EINTR => continue,
-            // Either there is nothing, or its kind does not know the flag.
-            libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE => {}
+            libc::EAGAIN => {}
+            // Its kind does not know the flag: maybe a terminal.
+            libc::EOPNOTSUPP | libc::ENOSYS | libc::ESPIPE => {
+                let patience = *patience.get_or_insert_with(|| Patience::of(fd));
+                if patience != Patience::Endless && operation.may_block() {
+                    // SAFETY: the caller's promise.
+                    return unsafe { read_terminal(fd, patience, blocking) };
+                }
+            }
             _ => return count,
         }
         if sources::is_ready_now(fd, libc::POLLIN) || !operation.may_block() {
@@ -123,6 +128,64 @@ unsafe fn read_waitable(
             Err(error) => return fail(error),
         }
     }
+}
+
+/// How long a read of a terminal waits, by its settings (termios(3)).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// Until there is a line, or so many bytes as are asked for; and of what is no terminal.
+    Endless,
+    /// Not at all, or so long for the first byte.
+    First(Duration),
+    /// After the first byte, a little for each that follows.
+    Gaps,
+}
+
+impl Patience {
+    fn of(fd: c_int) -> Patience {
+        let saved = errno();
+        // SAFETY: all zeros is valid for it, and the kernel writes no more than that.
+        let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        let got = unsafe { libc::tcgetattr(fd, &mut settings) };
+        real::set_errno(saved);
+        if got != 0 || settings.c_lflag & libc::ICANON != 0 {
+            return Patience::Endless;
+        }
+        match (settings.c_cc[libc::VMIN], settings.c_cc[libc::VTIME]) {
+            (0, tenths) => Patience::First(Duration::from_millis(100) * u32::from(tenths)),
+            (_, 0) => Patience::Endless,
+            (..) => Patience::Gaps,
+        }
+    }
+}
+
+/// Reads from a terminal whose settings limit the wait.
+///
+/// # Safety
+/// As for readv(2), which `blocking` is.
+#[track_caller]
+unsafe fn read_terminal(fd: c_int, patience: Patience, blocking: impl Fn() -> ssize_t) -> ssize_t {
+    let saved = errno();
+    let deadline = match patience {
+        Patience::First(time) => Deadline::after(time),
+        _ => None,
+    };
+    while !sources::is_ready_now(fd, libc::POLLIN) {
+        match sources::wait(fd, Direction::Read, deadline) {
+            Ok(Waited::TimedOut) if !sources::is_ready_now(fd, libc::POLLIN) => {
+                return settled(saved, 0);
+            }
+            Ok(_) => {}
+            Err(error) => return fail(error),
+        }
+    }
+    let count = match patience {
+        // SAFETY: the call is fit for any thread, and its memory is waited for.
+        Patience::Gaps => unsafe { offload::call_borrowing(blocking) },
+        _ => blocking(),
+    };
+    if count < 0 { count } else { settled(saved, count) }
 }
 
 // ---- writing --------------------------------------------------------------------------------------
@@ -178,16 +241,14 @@ unsafe fn write_waitable(fd: c_int, bufs: &[iovec], len: usize) -> ssize_t {
     let saved = errno();
     let mut operation = Operation::new(fd, Direction::Write, None);
     let mut done = 0;
-    let mut rest = bufs.to_vec();
+    // Without empty buffers: of what is left, the first one is written.
+    let mut rest = after(bufs, 0);
     loop {
         // SAFETY: the caller's promise.
         let mut count =
             unsafe { real::pwritev2(fd, rest.as_ptr(), rest.len() as c_int, -1, libc::RWF_NOWAIT) };
         let would_block = count < 0
-            && matches!(
-                errno(),
-                libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE
-            );
+            && matches!(errno(), libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS | libc::ESPIPE);
         if would_block && (sources::is_ready_now(fd, libc::POLLOUT) || !operation.may_block()) {
             // SAFETY: the caller's promise.
             count = unsafe { write_ready(fd, &rest) };
@@ -237,6 +298,61 @@ unsafe fn write_ready(fd: c_int, rest: &[iovec]) -> ssize_t {
             real::writev(fd, rest.as_ptr(), rest.len() as c_int)
         } else {
             real::write(fd, first.iov_base, first.iov_len.min(piece))
+        }
+    }
+}
+
+// ---- splice ---------------------------------------------------------------------------------------
+
+/// Waits for both ends, and then moves what surely does not block: what goes into a pipe does not, by a flag, and
+/// a socket that is ready takes a small piece.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn splice(
+    from: c_int,
+    from_offset: *mut loff_t,
+    to: c_int,
+    to_offset: *mut loff_t,
+    len: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    // SAFETY: the caller's promise.
+    let call = |len, flags| unsafe { real::splice(from, from_offset, to, to_offset, len, flags) };
+    let coop = cooperative_on(EITHER, from) && cooperative_on(EITHER, to);
+    if len == 0 || flags & libc::SPLICE_F_NONBLOCK != 0 || !coop {
+        return call(len, flags);
+    }
+    let is_pipe = |fd| sources::kind(fd) == libc::S_IFIFO;
+    let (out_of_pipe, into_pipe) = (is_pipe(from), is_pipe(to));
+    let is_right = (out_of_pipe || into_pipe)
+        && (from_offset.is_null() || !out_of_pipe)
+        && (to_offset.is_null() || !into_pipe)
+        && sources::is_open_for(from, Direction::Read)
+        && sources::is_open_for(to, Direction::Write);
+    if !is_right {
+        return call(len, flags); // an error
+    }
+    let saved = errno();
+    let piece = if into_pipe { len } else { len.min(PIPE_PIECE) };
+    let (mut input, mut output) = (Operation::receive(from), Operation::send(to));
+    loop {
+        let waited = if !sources::is_ready_now(from, libc::POLLIN) {
+            input.wait()
+        } else if !sources::is_ready_now(to, libc::POLLOUT) {
+            output.wait()
+        } else {
+            let count = call(piece, flags | libc::SPLICE_F_NONBLOCK);
+            if count >= 0 {
+                return settled(saved, count);
+            }
+            if !matches!(errno(), libc::EAGAIN | libc::EINTR) {
+                return count;
+            }
+            // Somebody else was faster.
+            hooked::give_way();
+            continue;
+        };
+        if let Err(error) = waited {
+            return fail(error);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_uint, c_void};
 
 use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
-use super::policy::{SOCKETS, cooperative_on};
+use super::policy::{FDS, SOCKETS, cooperative_on};
 use super::sources::{self, Operation};
 use super::{fail, offload, settled};
 use crate::rt::real::{self, errno, set_errno};
@@ -211,7 +211,9 @@ pub(super) unsafe extern "C" fn recvmmsg(
         }
         message.msg_len = got as c_uint;
         done += 1;
-        // As the kernel has it: the time limit is looked at after each message.
+        // As the kernel has it: the time limit is looked at after each message, and what is left is noted.
+        // SAFETY: null or valid by the caller's promise.
+        unsafe { super::time::note_rest(timeout, deadline) };
         if deadline.is_some_and(|deadline| deadline.is_past()) {
             break;
         }
@@ -379,7 +381,21 @@ pub(super) unsafe extern "C" fn sendfile(
     offset: *mut off_t,
     count: size_t,
 ) -> ssize_t {
-    let is_socket = || sources::kind(out) == libc::S_IFSOCK && sources::kind(from) == libc::S_IFREG;
+    let is_file = || sources::kind(from) == libc::S_IFREG;
+    if cooperative_on(FDS, out)
+        && sources::kind(out) == libc::S_IFIFO
+        && sources::is_open_for(out, Direction::Write)
+        && is_file()
+    {
+        // A pipe that has room takes what it has room for.
+        let mut operation = Operation::new(out, Direction::Write, None);
+        while !sources::is_ready_now(out, libc::POLLOUT) && operation.may_block() {
+            if let Err(error) = operation.wait() {
+                return fail(error);
+            }
+        }
+    }
+    let is_socket = || sources::kind(out) == libc::S_IFSOCK && is_file();
     if !cooperative_on(SOCKETS, out) || !is_socket() || sources::is_nonblocking(out) {
         // SAFETY: the caller's promise.
         return unsafe { real::sendfile(out, from, offset, count) };
@@ -482,9 +498,12 @@ pub(super) unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: s
             return settled(saved, 0);
         }
         match errno() {
-            libc::EINPROGRESS | libc::EALREADY => {
-                if let Err(error) = await_connection(&mut operation) {
-                    return fail(error) as c_int;
+            begun @ (libc::EINPROGRESS | libc::EALREADY) => {
+                match await_connection(&mut operation) {
+                    Ok(()) => {}
+                    // The time limit is over, and it goes on connecting: the kernel says that in these words.
+                    Err(libc::EAGAIN) => return fail(begun) as c_int,
+                    Err(error) => return fail(error) as c_int,
                 }
                 if !is_internet(fd) {
                     return match sources::socket_option(fd, libc::SO_ERROR) {
@@ -526,16 +545,11 @@ fn is_internet(fd: c_int) -> bool {
 /// Waits until the connection is made or has failed.
 ///
 /// # Errors
-/// `errno` for connect(2).
+/// `errno`; `EAGAIN` when `SO_SNDTIMEO` is over.
 #[track_caller]
 fn await_connection(operation: &mut Operation) -> Result<(), c_int> {
     loop {
-        match operation.wait() {
-            Ok(_) => {}
-            // What the kernel says when SO_SNDTIMEO is over: it goes on connecting.
-            Err(libc::EAGAIN) => return Err(libc::EINPROGRESS),
-            Err(error) => return Err(error),
-        }
+        operation.wait()?;
         if sources::is_ready_now(operation.fd(), libc::POLLOUT) {
             return Ok(());
         }

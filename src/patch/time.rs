@@ -43,11 +43,11 @@ fn sleep_until(deadline: Option<Deadline>) -> bool {
     }
 }
 
-/// Notes what is left of a sleep that was interrupted.
+/// Notes what is left of a wait that has ended early.
 ///
 /// # Safety
 /// `left` must be null or valid for a write.
-unsafe fn note_rest(left: *mut timespec, deadline: Option<Deadline>) {
+pub(super) unsafe fn note_rest(left: *mut timespec, deadline: Option<Deadline>) {
     let nanos = deadline.map_or(u64::MAX, |deadline| deadline.0.saturating_sub(hooked::now()));
     // SAFETY: the caller's promise.
     if let Some(left) = unsafe { left.as_mut() } {

@@ -11,9 +11,9 @@ use std::mem::transmute;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::{
-    addrinfo, epoll_event, fd_set, hostent, id_t, idtype_t, iovec, mmsghdr, msghdr, nfds_t, off_t,
-    pid_t, pollfd, pthread_t, rusage, siginfo_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t,
-    timespec, timeval,
+    addrinfo, epoll_event, fd_set, hostent, id_t, idtype_t, iovec, loff_t, mmsghdr, msghdr, nfds_t,
+    off_t, pid_t, pollfd, pthread_t, rusage, siginfo_t, sigset_t, size_t, sockaddr, socklen_t,
+    ssize_t, timespec, timeval,
 };
 
 /// Where a function of the C library is.
@@ -182,6 +182,10 @@ real! {
         raw!(SYS_sendmmsg, fd, msgs, count, flags);
     fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t =
         raw!(SYS_sendfile, out, from, offset, count);
+    fn splice(
+        from: c_int, from_offset: *mut loff_t, to: c_int, to_offset: *mut loff_t, len: size_t,
+        flags: c_uint,
+    ) -> ssize_t = raw!(SYS_splice, from, from_offset, to, to_offset, len, flags);
     fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int =
         raw!(SYS_connect, fd, addr, len);
     fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int =
@@ -239,6 +243,21 @@ real! {
         epoll: c_int, events: *mut epoll_event, room: c_int, time: *const timespec,
         mask: *const sigset_t,
     ) -> c_int = raw!(SYS_epoll_pwait2, epoll, events, room, time, mask, SIGSET);
+
+    // Called for buffers that are too small only, for which the C library ends the process.
+    fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, size: size_t) -> ssize_t =
+        std::process::abort();
+    fn __recv_chk(fd: c_int, buf: *mut c_void, len: size_t, size: size_t, flags: c_int) -> ssize_t =
+        std::process::abort();
+    fn __recvfrom_chk(
+        fd: c_int, buf: *mut c_void, len: size_t, size: size_t, flags: c_int,
+        addr: *mut sockaddr, addr_len: *mut socklen_t,
+    ) -> ssize_t = std::process::abort();
+    fn __poll_chk(fds: *mut pollfd, count: nfds_t, millis: c_int, size: size_t) -> c_int =
+        std::process::abort();
+    fn __ppoll_chk(
+        fds: *mut pollfd, count: nfds_t, time: *const timespec, mask: *const sigset_t, size: size_t,
+    ) -> c_int = std::process::abort();
 
     fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int =
         raw!(SYS_nanosleep, time, left);
