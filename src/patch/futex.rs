@@ -13,22 +13,21 @@
 //! By the lock the waiter sees the changed word or the waker sees the waiter. By the fence and the count (both
 //! sequentially consistent) the same holds where the waker does not lock.
 //!
-//! Kills and time limits do not end these waits: std calls again at once, and would spin. They take effect
-//! when the lock is there.
+//! Kills and time limits do not end waits for a lock: std calls again at once, and would spin. They take effect
+//! when the lock is there. Waits with an end of their own (`Condvar::wait_timeout`) end early.
 
-use std::cell::{Cell, RefCell, UnsafeCell};
-use std::collections::BTreeMap;
+use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_long};
 use std::ptr;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 use libc::timespec;
 
 use super::policy::{LOCKS, cooperative_even_unwinding};
 use super::time::{duration, now_by};
-use super::{fail, offload, settled};
+use super::{fail, insist, offload, settled};
 use crate::rt::hooked::{self, Lock};
 use crate::rt::real::{self, errno};
 use crate::rt::{Deadline, Reason, Unparker, Woken};
@@ -169,24 +168,42 @@ unsafe fn wait(
     };
     if !as_expected {
         WAITING.fetch_sub(1, Ordering::SeqCst);
-        return Err(spinning::note(address));
+        insist::note(address);
+        return Err(libc::EAGAIN);
     }
-    spinning::forget();
+    insist::forget();
     if shared && (is_parker || per_thread::is_in_own_storage(address)) {
         per_thread::complain();
     }
+    let reason = Reason::Wait("a lock of std's (futex)");
+    let mut patience = Patience::Calm;
     let outcome = loop {
-        let woken = hooked::park_shielded(Reason::Wait("a lock of std's (futex)"), deadline);
+        let woken = match patience {
+            Patience::Calm => hooked::park(reason, deadline),
+            Patience::Insisting => hooked::park_shielded(reason, deadline),
+            Patience::Doomed => hooked::park_shielded(reason, Deadline::after(LONG)),
+        };
         let mut list = bucket.list.lock();
         if !node.linked.get() {
             break Ok(());
         }
-        if woken == Woken::Unparked {
-            continue;
+        match woken {
+            Woken::Unparked => {}
+            Woken::Killed | Woken::Elapsed if deadline.is_none() => patience = Patience::Doomed,
+            Woken::Killed | Woken::Elapsed if !insist::may_end_early(address) => {
+                patience = Patience::Insisting;
+            }
+            Woken::TimedOut if matches!(patience, Patience::Doomed) => {
+                drop(list);
+                patience = Patience::Insisting;
+                tell_of_long_wait();
+            }
+            _ => {
+                // SAFETY: just seen.
+                unsafe { list.unlink(&node) };
+                break Err(woken);
+            }
         }
-        // SAFETY: just seen.
-        unsafe { list.unlink(&node) };
-        break Err(woken);
     };
     WAITING.fetch_sub(1, Ordering::SeqCst);
     match outcome {
@@ -198,8 +215,32 @@ unsafe fn wait(
         Ok(()) => Ok(()),
         Err(Woken::TimedOut) => Err(libc::ETIMEDOUT),
         Err(Woken::Deadlocked) => deadlocked(),
-        Err(_) => Ok(()), // a shielded wait has no other end; waking for no reason is allowed
+        // Waking for no reason is allowed, but std's channels would take it for a wake-up of theirs.
+        Err(_) => Err(libc::ETIMEDOUT),
     }
+}
+
+/// How long a coroutine that was killed, or is over its time limit, waits for a lock before that is logged.
+const LONG: Duration = Duration::from_secs(10);
+
+/// What a kill or a time limit means to a wait.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// A first wait with an end of its own (`Condvar::wait_timeout`) ends. Others go on.
+    Calm,
+    /// Nothing any more.
+    Insisting,
+    /// It has come, in a wait without end.
+    Doomed,
+}
+
+#[cold]
+fn tell_of_long_wait() {
+    log::warn!(
+        "coroutine {} was killed, or is over its time limit, and has been waiting for a lock of std's (futex) \
+         for {LONG:?} since: it ends only when it gets that",
+        hooked::task_id(),
+    );
 }
 
 /// std would call again for ever, and nothing may unwind through it: so this ends the process, as the panic of
@@ -427,9 +468,13 @@ mod per_thread {
     use super::*;
 
     thread_local! {
-        static PARKER: Cell<Option<usize>> = const { Cell::new(None) };
+        /// The address of the thread's word; 0 before that is known.
+        static PARKER: Cell<usize> = const { Cell::new(0) };
         static PROBING: Cell<bool> = const { Cell::new(false) };
     }
+
+    /// Where the word lies, as seen from what a `Thread` points to; unknown is `isize::MAX`.
+    static OFFSET: AtomicIsize = AtomicIsize::new(isize::MAX);
 
     /// The words of threads whose coroutines have waited by them; a small set, and hints only.
     static PARKERS: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
@@ -438,26 +483,55 @@ mod per_thread {
         &PARKERS[(address >> 3) % PARKERS.len()]
     }
 
-    /// The word of the calling thread's thread::park. Found out by calling that, with no time to wait.
-    pub(super) fn parker() -> Option<usize> {
-        if PARKER.get().is_none() {
+    /// What the calling thread's `Thread` points to. It is a number to compare with, and never followed.
+    fn handle() -> Option<usize> {
+        let thread = std::thread::current();
+        let is_pointer = size_of_val(&thread) == size_of::<usize>();
+        // SAFETY: of that size, and without padding since it has the niche of a reference.
+        is_pointer.then(|| unsafe { std::mem::transmute_copy(&thread) })
+    }
+
+    /// Finds out where the words are, by waiting for the calling thread's for no time. It cannot be found out
+    /// in the middle of thread::park, which looks at the word first.
+    pub(super) fn prepare() {
+        if OFFSET.load(Ordering::Relaxed) != isize::MAX {
+            return;
+        }
+        let probe = || {
             PROBING.set(true);
             std::thread::park_timeout(Duration::ZERO);
-            if PROBING.replace(false) {
-                // There was a token, which has been taken: it belongs back.
-                std::thread::current().unpark();
+            !PROBING.replace(false)
+        };
+        // If there is a token, the first call takes it; it belongs back.
+        if !probe() && probe() {
+            std::thread::current().unpark();
+        }
+        if let Some(handle) = handle() {
+            if PARKER.get() != 0 {
+                OFFSET.store(PARKER.get().wrapping_sub(handle) as isize, Ordering::Relaxed);
             }
         }
-        let address = PARKER.get()?;
+    }
+
+    /// The word of the calling thread's thread::park.
+    pub(super) fn parker() -> Option<usize> {
+        if PARKER.get() == 0 {
+            let offset = OFFSET.load(Ordering::Relaxed);
+            if offset == isize::MAX {
+                return None;
+            }
+            PARKER.set(handle()?.wrapping_add_signed(offset));
+        }
+        let address = PARKER.get();
         place(address).store(address, Ordering::SeqCst);
         Some(address)
     }
 
-    /// Whether it is the wait of [`parker`]'s own call.
+    /// Whether it is the wait of [`prepare`]'s own call.
     pub(super) fn is_probing(address: usize) -> bool {
         let probing = PROBING.replace(false);
         if probing {
-            PARKER.set(Some(address));
+            PARKER.set(address);
             real::set_errno(libc::ETIMEDOUT);
         }
         probing
@@ -512,62 +586,16 @@ mod per_thread {
     }
 }
 
-/// Callers that do nothing but ask: a word that never is as they expect it.
-mod spinning {
-    use super::*;
-
-    /// So many times in a row, for one coroutine and one word, is no coincidence any more.
-    const TOO_OFTEN: u32 = 1000;
-    /// How long it has to pause from then on.
-    const PAUSE: Duration = Duration::from_millis(1);
-
-    thread_local! {
-        static SPINNERS: RefCell<BTreeMap<u64, (usize, u32)>> =
-            const { RefCell::new(BTreeMap::new()) };
-    }
-
-    /// Counts a wait that came to nothing; what it is to return.
-    #[track_caller]
-    pub(super) fn note(address: usize) -> c_int {
-        let task = hooked::task_id();
-        let count = SPINNERS.with_borrow_mut(|spinners| {
-            if spinners.len() > 1000 {
-                spinners.clear();
-            }
-            let entry = spinners.entry(task).or_insert((address, 0));
-            *entry = if entry.0 == address { (address, entry.1 + 1) } else { (address, 1) };
-            entry.1
-        });
-        if count < TOO_OFTEN {
-            hooked::charge();
-        } else {
-            if count == TOO_OFTEN {
-                log::error!(
-                    "a coroutine spins on a lock's word (futex) that is never as it expects"
-                );
-            }
-            let _ = hooked::park_shielded(
-                Reason::Wait("a lock's word that is never as expected"),
-                Deadline::after(PAUSE),
-            );
-        }
-        libc::EAGAIN
-    }
-
-    pub(super) fn forget() {
-        let task = hooked::task_id();
-        SPINNERS.with_borrow_mut(|spinners| {
-            if !spinners.is_empty() {
-                spinners.remove(&task);
-            }
-        });
-    }
-}
-
 // ---- fork -----------------------------------------------------------------------------------------
 
+/// To be called when the functions are turned on.
+pub(super) fn prepare() {
+    per_thread::prepare();
+    prepare_for_forks();
+}
+
 /// To be called once: no bucket may be locked, by a thread that is not there, in the child of a fork.
-pub(super) fn prepare_for_forks() {
+fn prepare_for_forks() {
     extern "C" fn before() {
         for bucket in &TABLE {
             std::mem::forget(bucket.list.lock());

@@ -25,8 +25,8 @@
 //! # Kills and time limits
 //! Nothing unwinds through a redefined function, since C may be on the stack. A kill or a time limit that
 //! arrives in one makes it return −1 with `ECANCELED`, and the unwinding begins at the coroutine's next wait in
-//! a function of this crate. std's `sleep` ends early instead, and std's locks are acquired first. Code that
-//! ignores the error and never calls this crate is not ended by it.
+//! a function of this crate. Sleeps and `Condvar::wait_timeout` end early instead, and std's locks are acquired
+//! first. Code that ignores the error and never calls this crate is not ended by it.
 //!
 //! `docs/patching.md` has what is cooperative for whom, and what cannot be.
 
@@ -34,6 +34,7 @@ mod close;
 mod dns;
 mod file;
 mod futex;
+mod insist;
 mod offload;
 mod policy;
 mod poll;
@@ -270,7 +271,7 @@ impl Builder {
     pub fn apply(self) {
         std::hint::black_box(SYMBOLS);
         sources::set_process();
-        futex::prepare_for_forks();
+        futex::prepare();
         policy::activate(self.families);
     }
 }

@@ -9,6 +9,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use super::insist;
 use crate::rt::real::{self, errno};
 use crate::rt::{self, Deadline, Direction, Reason, Woken, hooked};
 
@@ -157,11 +158,15 @@ pub(super) fn wait_any(
         None => Ok(Waited::Always),
         Some(Woken::TimedOut) => Ok(Waited::TimedOut),
         Some(Woken::Unparked) => {
+            insist::forget();
             let closed = interests.as_slice().iter().any(|&(fd, id, _)| !is_still(fd, id));
             if closed { Err(libc::EBADF) } else { Ok(Waited::Ready) }
         }
         Some(Woken::Deadlocked) => Err(libc::EDEADLK),
-        Some(Woken::Killed | Woken::Elapsed) => Err(libc::ECANCELED),
+        Some(Woken::Killed | Woken::Elapsed) => {
+            insist::note(insist::INTERRUPTED);
+            Err(libc::ECANCELED)
+        }
     }
 }
 

@@ -456,6 +456,7 @@ pub(crate) mod hooked {
     pub(crate) use super::lock::Lock;
     pub(crate) use super::readiness::Interest;
     pub(crate) use super::sys::now;
+    pub(crate) use super::task::Refusals;
 
     #[inline(always)]
     fn existing() -> Option<&'static hub::Hub> {
@@ -534,6 +535,18 @@ pub(crate) mod hooked {
     /// What main is told when nothing can ever run again.
     pub(crate) fn deadlock_report() -> String {
         hub::hub().deadlock.take()
+    }
+
+    /// What the caller has been refused.
+    pub(crate) fn refusals() -> Refusals {
+        // SAFETY: the running task, on its hub's thread.
+        unsafe { hub::hub().current().local() }.refusals.get()
+    }
+
+    /// Notes that for next time.
+    pub(crate) fn set_refusals(refusals: Refusals) {
+        // SAFETY: as above.
+        unsafe { hub::hub().current().local() }.refusals.set(refusals);
     }
 
     /// Has what is redefined be the C library's own for the calling coroutine, until that is taken back.

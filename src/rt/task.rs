@@ -296,10 +296,25 @@ pub(crate) struct Local {
     /// While above zero, what the feature `patch` redefines is the C library's own for it.
     #[cfg(feature = "patch")]
     pub(super) unpatched: Cell<u32>,
+    /// What it was refused by a redefined function.
+    #[cfg(feature = "patch")]
+    pub(super) refusals: Cell<Refusals>,
     /// How often it has been told to unwind by a kill.
     pub(super) kills_delivered: Cell<u32>,
     /// What `local!` keeps for it. Emptied before its end is announced.
     pub(super) locals: OnceCell<Box<Locals>>,
+}
+
+/// What a task asks for again and again, for the feature `patch`.
+#[cfg(feature = "patch")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Refusals {
+    /// What it was refused last: a lock's word, or 0 for a wait that was interrupted.
+    pub(crate) what: usize,
+    /// How often in a row.
+    pub(crate) count: u32,
+    /// The lock's word for which its last wait was ended early; 0 for none.
+    pub(crate) ended_early: usize,
 }
 
 /// The end of a task, as others see it.
@@ -418,6 +433,8 @@ impl Task {
                 shields: Cell::new(0),
                 #[cfg(feature = "patch")]
                 unpatched: Cell::new(0),
+                #[cfg(feature = "patch")]
+                refusals: Cell::new(Refusals::default()),
                 kills_delivered: Cell::new(0),
                 locals: OnceCell::new(),
             },
