@@ -20,15 +20,15 @@ use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_long};
 use std::ptr;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 use libc::timespec;
 
 use super::policy::{LOCKS, cooperative_even_unwinding};
 use super::time::{duration, now_by};
-use super::{fail, insist, offload, settled};
-use crate::rt::hooked::{self, Lock};
+use super::{fail, insist, offload, per_thread, settled};
+use crate::rt::hooked::{self, EMPTY, Lock, NOTIFIED, PARKED};
 use crate::rt::real::{self, errno};
 use crate::rt::{Deadline, Reason, Unparker, Woken};
 
@@ -43,6 +43,8 @@ struct Node {
     hub: u64,
     unparker: UnsafeCell<Option<Unparker>>,
     linked: Cell<bool>,
+    /// Whether it was woken by one who shares the thread's word, and only to look.
+    in_vain: Cell<bool>,
     prev: Cell<*const Node>,
     next: Cell<*const Node>,
 }
@@ -124,7 +126,8 @@ fn bucket(address: usize) -> &'static Bucket {
 
 // ---- waiting --------------------------------------------------------------------------------------
 
-/// Parks the calling coroutine while the word is as expected.
+/// Parks the calling coroutine while the word is as expected; `is_plain` says that it is FUTEX_WAIT, and not
+/// std's FUTEX_WAIT_BITSET.
 ///
 /// # Safety
 /// `word` must be valid.
@@ -134,6 +137,7 @@ unsafe fn wait(
     expected: u32,
     bitset: u32,
     deadline: Option<Deadline>,
+    is_plain: bool,
 ) -> Result<(), c_int> {
     let address = word as usize;
     // SAFETY: the caller's promise; whoever else uses it does so atomically.
@@ -145,21 +149,34 @@ unsafe fn wait(
         hub: hooked::hub_id(),
         unparker: UnsafeCell::new(Some(hooked::unparker())),
         linked: Cell::new(false),
+        in_vain: Cell::new(false),
         prev: Cell::new(ptr::null()),
         next: Cell::new(ptr::null()),
     };
     WAITING.fetch_add(1, Ordering::SeqCst);
     let is_parker = expected == PARKED && per_thread::parker() == Some(address);
+    let mut others = Vec::new();
     let (as_expected, shared) = {
         let mut list = bucket.list.lock();
-        let mut now = value.load(Ordering::SeqCst);
-        if is_parker && now != NOTIFIED && now != expected {
-            // Another coroutine of this thread has left its mark in the thread's only token.
-            let mark = value.compare_exchange(now, expected, Ordering::SeqCst, Ordering::SeqCst);
-            now = mark.map_or_else(|now| now, |_| expected);
-        }
+        // The mark of thread::park is for while the hub sleeps (`rt::token`).
+        let now = match is_parker {
+            true => value
+                .compare_exchange(expected, EMPTY, Ordering::SeqCst, Ordering::SeqCst)
+                .unwrap_or_else(|now| now),
+            false => value.load(Ordering::SeqCst),
+        };
         let is_ours = |other: &Node| other.address == address && other.hub == node.hub;
         let shared = now == expected && list.find(is_ours).is_some();
+        if shared && is_parker {
+            // SAFETY: linked, hence alive and in this list, as in `wake`.
+            while let Some(other) = list.find(is_ours).map(ptr::from_ref) {
+                unsafe {
+                    list.unlink(&*other);
+                    (*other).in_vain.set(true);
+                    others.extend((*(*other).unparker.get()).take());
+                }
+            }
+        }
         if now == expected {
             // SAFETY: the node is unlinked before this function returns, and parking does not unwind.
             unsafe { list.push(&node) };
@@ -171,14 +188,26 @@ unsafe fn wait(
         insist::note(address);
         return Err(libc::EAGAIN);
     }
-    insist::forget();
-    if shared && (is_parker || per_thread::is_in_own_storage(address)) {
+    if shared && is_parker {
         per_thread::complain();
     }
+    if shared && is_plain && expected == 1 && per_thread::is_in_own_storage(address) {
+        per_thread::refuse();
+    }
+    // This one may have taken the notice that was for one of them. They look, and come back.
+    others.into_iter().for_each(Unparker::unpark);
+    if is_parker {
+        // SAFETY: valid by the caller's promise, for as long as it waits; the thread has one such word.
+        unsafe { hooked::await_token(word.cast(), wake_everybody) };
+    }
     let reason = Reason::Wait("a lock of std's (futex)");
-    let mut patience = Patience::Calm;
+    let mut patience = match deadline {
+        None if is_parker => Patience::Doubtful,
+        _ => Patience::Calm,
+    };
     let outcome = loop {
         let woken = match patience {
+            Patience::Doubtful => hooked::park(reason, Deadline::after(LONG)),
             Patience::Calm => hooked::park(reason, deadline),
             Patience::Insisting => hooked::park_shielded(reason, deadline),
             Patience::Doomed => hooked::park_shielded(reason, Deadline::after(LONG)),
@@ -193,6 +222,11 @@ unsafe fn wait(
             Woken::Killed | Woken::Elapsed if !insist::may_end_early(address) => {
                 patience = Patience::Insisting;
             }
+            Woken::TimedOut if matches!(patience, Patience::Doubtful) => {
+                drop(list);
+                patience = Patience::Calm;
+                per_thread::tell_of_long_wait(LONG);
+            }
             Woken::TimedOut if matches!(patience, Patience::Doomed) => {
                 drop(list);
                 patience = Patience::Insisting;
@@ -206,6 +240,15 @@ unsafe fn wait(
         }
     };
     WAITING.fetch_sub(1, Ordering::SeqCst);
+    if is_parker {
+        hooked::leave_token();
+    }
+    if outcome.is_ok() && node.in_vain.get() {
+        // Two who do nothing but wake each other are slowed down.
+        insist::note(address);
+    } else {
+        insist::forget();
+    }
     match outcome {
         Ok(()) if is_parker => {
             // All who share the token have been woken, since nobody can tell whom it was meant for.
@@ -226,6 +269,8 @@ const LONG: Duration = Duration::from_secs(10);
 /// What a kill or a time limit means to a wait.
 #[derive(Clone, Copy)]
 enum Patience {
+    /// As the next one; a wait by thread::park, which may be for what never comes (`per_thread`).
+    Doubtful,
     /// A first wait with an end of its own (`Condvar::wait_timeout`) ends. Others go on.
     Calm,
     /// Nothing any more.
@@ -249,10 +294,6 @@ fn tell_of_long_wait() {
 fn deadlocked() -> ! {
     panic!("deadlock: nothing can ever run again\n{}", hooked::deadlock_report())
 }
-
-/// What std's thread::park puts into the thread's token while it waits, and what ends that.
-const PARKED: u32 = u32::MAX;
-const NOTIFIED: u32 = 1;
 
 /// When a wait ends.
 ///
@@ -302,6 +343,11 @@ fn wake(address: usize, limit: usize, bitset: u32) -> usize {
         }
     }
     woken
+}
+
+/// Wakes all coroutines that wait for the word.
+fn wake_everybody(address: usize) {
+    wake(address, usize::MAX, u32::MAX);
 }
 
 /// FUTEX_WAKE and FUTEX_WAKE_BITSET: the kernel's waiters and ours, up to a common limit.
@@ -432,8 +478,9 @@ unsafe fn wait_here(
             return result as c_long;
         }
     }
+    let is_plain = a[1] as c_int & !libc::FUTEX_PRIVATE_FLAG == libc::FUTEX_WAIT;
     // SAFETY: the caller's promise.
-    match unsafe { wait(a[0] as *mut u32, expected, bitset, deadline) } {
+    match unsafe { wait(a[0] as *mut u32, expected, bitset, deadline, is_plain) } {
         Ok(()) => settled(saved, 0),
         Err(error) => fail(error) as c_long,
     }
@@ -458,132 +505,6 @@ pub(super) unsafe extern "C" fn syscall(
     }
     // SAFETY: the caller's promise.
     unsafe { real::raw(number, args) as c_long }
-}
-
-// ---- what belongs to a thread ---------------------------------------------------------------------
-
-/// Waiting that is tied to the thread: std's thread::park (and with it mpsc and crossbeam-channel) and
-/// parking_lot have one word for each thread. Two coroutines of one thread cannot wait by it at once.
-mod per_thread {
-    use super::*;
-
-    thread_local! {
-        /// The address of the thread's word; 0 before that is known.
-        static PARKER: Cell<usize> = const { Cell::new(0) };
-        static PROBING: Cell<bool> = const { Cell::new(false) };
-    }
-
-    /// Where the word lies, as seen from what a `Thread` points to; unknown is `isize::MAX`.
-    static OFFSET: AtomicIsize = AtomicIsize::new(isize::MAX);
-
-    /// The words of threads whose coroutines have waited by them; a small set, and hints only.
-    static PARKERS: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
-
-    fn place(address: usize) -> &'static AtomicUsize {
-        &PARKERS[(address >> 3) % PARKERS.len()]
-    }
-
-    /// What the calling thread's `Thread` points to. It is a number to compare with, and never followed.
-    fn handle() -> Option<usize> {
-        let thread = std::thread::current();
-        let is_pointer = size_of_val(&thread) == size_of::<usize>();
-        // SAFETY: of that size, and without padding since it has the niche of a reference.
-        is_pointer.then(|| unsafe { std::mem::transmute_copy(&thread) })
-    }
-
-    /// Finds out where the words are, by waiting for the calling thread's for no time. It cannot be found out
-    /// in the middle of thread::park, which looks at the word first.
-    pub(super) fn prepare() {
-        if OFFSET.load(Ordering::Relaxed) != isize::MAX {
-            return;
-        }
-        let probe = || {
-            PROBING.set(true);
-            std::thread::park_timeout(Duration::ZERO);
-            !PROBING.replace(false)
-        };
-        // If there is a token, the first call takes it; it belongs back.
-        if !probe() && probe() {
-            std::thread::current().unpark();
-        }
-        if let Some(handle) = handle() {
-            if PARKER.get() != 0 {
-                OFFSET.store(PARKER.get().wrapping_sub(handle) as isize, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// The word of the calling thread's thread::park.
-    pub(super) fn parker() -> Option<usize> {
-        if PARKER.get() == 0 {
-            let offset = OFFSET.load(Ordering::Relaxed);
-            if offset == isize::MAX {
-                return None;
-            }
-            PARKER.set(handle()?.wrapping_add_signed(offset));
-        }
-        let address = PARKER.get();
-        place(address).store(address, Ordering::SeqCst);
-        Some(address)
-    }
-
-    /// Whether it is the wait of [`prepare`]'s own call.
-    pub(super) fn is_probing(address: usize) -> bool {
-        let probing = PROBING.replace(false);
-        if probing {
-            PARKER.set(address);
-            real::set_errno(libc::ETIMEDOUT);
-        }
-        probing
-    }
-
-    pub(super) fn is_parker_of_any(address: usize) -> bool {
-        place(address).load(Ordering::SeqCst) == address
-    }
-
-    /// Whether the word lies in the calling thread's thread-local storage, as parking_lot's does.
-    pub(super) fn is_in_own_storage(address: usize) -> bool {
-        struct Search {
-            address: usize,
-            found: bool,
-        }
-        unsafe extern "C" fn look(
-            info: *mut libc::dl_phdr_info,
-            _: libc::size_t,
-            data: *mut libc::c_void,
-        ) -> c_int {
-            // SAFETY: dl_iterate_phdr hands out valid objects, and `data` is the search below.
-            unsafe {
-                let (info, search) = (&*info, &mut *data.cast::<Search>());
-                let start = info.dlpi_tls_data as usize;
-                for header in 0..usize::from(info.dlpi_phnum) {
-                    let header = &*info.dlpi_phdr.add(header);
-                    let offset = search.address.wrapping_sub(start);
-                    if header.p_type == libc::PT_TLS && start != 0 {
-                        search.found |= offset < header.p_memsz as usize;
-                    }
-                }
-                c_int::from(search.found)
-            }
-        }
-        let mut search = Search { address, found: false };
-        let data: *mut Search = &mut search;
-        // SAFETY: `look` has the right signature, and the search outlives the call.
-        unsafe { libc::dl_iterate_phdr(Some(look), data.cast()) };
-        search.found
-    }
-
-    #[cold]
-    pub(super) fn complain() {
-        static ONCE: Once = Once::new();
-        ONCE.call_once(|| {
-            log::error!(
-                "two coroutines of one thread wait by what the thread has only one of \
-                 (std::thread::park, std::sync::mpsc, crossbeam-channel, parking_lot): a wake-up may be lost. \
-                 Use greenling::thread::park, greenling::sync::mpsc, or std's locks"
-            );
-        });
-    }
 }
 
 // ---- fork -----------------------------------------------------------------------------------------

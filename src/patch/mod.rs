@@ -36,6 +36,7 @@ mod file;
 mod futex;
 mod insist;
 mod offload;
+mod per_thread;
 mod policy;
 mod poll;
 mod process;

@@ -50,6 +50,8 @@ pub(crate) struct Hub {
     /// Whether the loop is at its own work, on main's stack: then `current` is stale.
     #[cfg(feature = "patch")]
     in_turn: Cell<bool>,
+    #[cfg(feature = "patch")]
+    pub(super) token: super::token::ThreadToken,
     /// How many I/O operations a task has done without waiting, and which one.
     pub(super) charged: Cell<(u32, TaskRef)>,
     /// See `interrupt.rs`.
@@ -141,6 +143,8 @@ impl Hub {
             idle_yields: Cell::new(0),
             #[cfg(feature = "patch")]
             in_turn: Cell::new(false),
+            #[cfg(feature = "patch")]
+            token: super::token::ThreadToken::new(),
             charged: Cell::new((0, main_ref)),
             unwinding: Cell::new(Unwinding::default()),
             main_ref,
@@ -484,7 +488,11 @@ impl Hub {
         }
         self.receive();
         let now = self.expire_timers();
+        #[cfg(feature = "patch")]
+        self.look_at_token();
         let block = block && self.run.is_empty();
+        #[cfg(feature = "patch")]
+        let block = block && self.mark_token();
         let timeout = match (block, now) {
             (false, _) => Some(0),
             (true, None) => None,
@@ -501,6 +509,8 @@ impl Hub {
         } else if block {
             self.sleep_on_futex(timeout);
         }
+        #[cfg(feature = "patch")]
+        self.unmark_token();
     }
 
     /// Adds up the switches since the last time and starts the countdown anew.

@@ -34,6 +34,8 @@ mod stack;
 mod sys;
 mod task;
 mod timers;
+#[cfg(feature = "patch")]
+mod token;
 mod wait;
 
 use std::io;
@@ -457,6 +459,7 @@ pub(crate) mod hooked {
     pub(crate) use super::readiness::Interest;
     pub(crate) use super::sys::now;
     pub(crate) use super::task::Refusals;
+    pub(crate) use super::token::{EMPTY, NOTIFIED, PARKED};
 
     #[inline(always)]
     fn existing() -> Option<&'static hub::Hub> {
@@ -535,6 +538,20 @@ pub(crate) mod hooked {
     /// What main is told when nothing can ever run again.
     pub(crate) fn deadlock_report() -> String {
         hub::hub().deadlock.take()
+    }
+
+    /// Has the hub look after the word of its thread's `thread::park`, and call `wake` when there is a notice.
+    ///
+    /// # Safety
+    /// The word must stay valid until [`leave_token`], and be the same one each time.
+    pub(crate) unsafe fn await_token(word: *const std::sync::atomic::AtomicU32, wake: fn(usize)) {
+        // SAFETY: the caller's promise.
+        unsafe { hub::hub().await_token(word, wake) };
+    }
+
+    /// The caller does not wait for it any more.
+    pub(crate) fn leave_token() {
+        hub::hub().leave_token();
     }
 
     /// What the caller has been refused.
