@@ -42,7 +42,11 @@ fn park_waits_for_its_unpark() {
                 flag.store(true, Ordering::SeqCst);
                 this.unpark();
             };
-            if by_thread { thread::spawn(notify).join().unwrap() } else { spawn(notify).join().unwrap() }
+            if by_thread {
+                thread::spawn(notify).join().unwrap()
+            } else {
+                spawn(notify).join().unwrap()
+            }
             parked.join().unwrap();
             assert!(parks.load(Ordering::SeqCst) <= 3, "{parks:?}");
         }

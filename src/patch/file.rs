@@ -11,7 +11,7 @@ use libc::{iovec, size_t, ssize_t};
 use super::policy::{FDS, Family, SOCKETS, cooperative_on};
 use super::socket::{after, buffers, send_all};
 use super::sources::{self, Operation, Waited};
-use super::{fail, settled};
+use super::{fail, settings, settled};
 use crate::rt::Direction;
 use crate::rt::real::{self, errno};
 
@@ -31,11 +31,16 @@ enum What {
     Plain,
 }
 
-const EITHER: Family = Family(SOCKETS.0 | FDS.0);
+pub(super) const EITHER: Family = Family(SOCKETS.0 | FDS.0);
 
 /// What a call on `fd` is to do, for a caller that may wait.
 fn what(fd: c_int) -> What {
-    match sources::kind(fd) {
+    if settings::is_likely_socket(fd) && cooperative_on(SOCKETS, fd) {
+        return What::Socket;
+    }
+    let kind = sources::kind(fd);
+    settings::set_likely_socket(fd, kind == libc::S_IFSOCK);
+    match kind {
         libc::S_IFSOCK if cooperative_on(SOCKETS, fd) => What::Socket,
         libc::S_IFSOCK | libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK | libc::S_IFLNK => {
             What::Plain
@@ -43,6 +48,17 @@ fn what(fd: c_int) -> What {
         _ if cooperative_on(FDS, fd) => What::Waitable,
         _ => What::Plain,
     }
+}
+
+/// Calls `op` again if it has tried a socket's call on what is no socket any more: the number was reused,
+/// unseen. Nothing has been done then.
+fn unless_mistaken(fd: c_int, op: impl Fn() -> ssize_t) -> ssize_t {
+    let done = op();
+    if done >= 0 || errno() != libc::ENOTSOCK || !settings::is_likely_socket(fd) {
+        return done;
+    }
+    settings::set_likely_socket(fd, false);
+    op()
 }
 
 // ---- reading --------------------------------------------------------------------------------------
@@ -54,7 +70,7 @@ pub(super) unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, len: size_t) -
         return unsafe { real::read(fd, buf, len) };
     }
     // SAFETY: the caller's promise, in all of them.
-    unsafe {
+    unless_mistaken(fd, || unsafe {
         match what(fd) {
             What::Socket => super::socket::recv(fd, buf, len, 0),
             What::Waitable => {
@@ -63,7 +79,7 @@ pub(super) unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, len: size_t) -
             }
             What::Plain => real::read(fd, buf, len),
         }
-    }
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -73,7 +89,7 @@ pub(super) unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int
         return unsafe { real::readv(fd, iov, count) };
     }
     // SAFETY: the caller's promise, in all of them.
-    unsafe {
+    unless_mistaken(fd, || unsafe {
         let (bufs, len) = buffers(iov, count as usize);
         match what(fd) {
             What::Socket if len > 0 => {
@@ -85,7 +101,7 @@ pub(super) unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int
             What::Waitable if len > 0 => read_waitable(fd, bufs, || real::readv(fd, iov, count)),
             _ => real::readv(fd, iov, count),
         }
-    }
+    })
 }
 
 /// Reads from something that is neither a socket nor a file; by `blocking` where it is known not to block.
@@ -134,7 +150,7 @@ pub(super) unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: size_t
         return unsafe { real::write(fd, buf, len) };
     }
     // SAFETY: the caller's promise, in all of them.
-    unsafe {
+    unless_mistaken(fd, || unsafe {
         match what(fd) {
             What::Socket => super::socket::send(fd, buf, len, 0),
             What::Waitable => {
@@ -142,7 +158,7 @@ pub(super) unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: size_t
             }
             What::Plain => real::write(fd, buf, len),
         }
-    }
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -152,7 +168,7 @@ pub(super) unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_in
         return unsafe { real::writev(fd, iov, count) };
     }
     // SAFETY: the caller's promise, in all of them.
-    unsafe {
+    unless_mistaken(fd, || unsafe {
         let (bufs, len) = buffers(iov, count as usize);
         match what(fd) {
             What::Socket if len > 0 => send_all(fd, 0, len, |done, flags| {
@@ -165,7 +181,7 @@ pub(super) unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_in
             What::Waitable if len > 0 => write_waitable(fd, bufs, len),
             _ => real::writev(fd, iov, count),
         }
-    }
+    })
 }
 
 /// Writes everything to something that is neither a socket nor a file; what was written goes before an

@@ -493,6 +493,19 @@ pub(crate) mod hooked {
         hub::hub().wait_any(interests, reason, deadline.map(|deadline| deadline.0))
     }
 
+    /// As [`wait_any`] for one of which the caller believes that it is still what it was.
+    ///
+    /// # Errors
+    /// What epoll says.
+    #[track_caller]
+    pub(crate) fn wait_trusting(
+        interest: Interest,
+        reason: Reason,
+        deadline: Option<Deadline>,
+    ) -> io::Result<Option<Woken>> {
+        hub::hub().wait_trusting(interest, reason, deadline.map(|deadline| deadline.0))
+    }
+
     /// Parks. Only if [`may_wait`].
     #[track_caller]
     pub(crate) fn park(reason: Reason, deadline: Option<Deadline>) -> Woken {

@@ -30,11 +30,7 @@ pub(super) struct ThreadToken {
 
 impl ThreadToken {
     pub(super) fn new() -> ThreadToken {
-        ThreadToken {
-            word: Cell::new(ptr::null()),
-            waiters: Cell::new(0),
-            wake: Cell::new(|_| {}),
-        }
+        ThreadToken { word: Cell::new(ptr::null()), waiters: Cell::new(0), wake: Cell::new(|_| {}) }
     }
 
     fn word(&self) -> Option<&AtomicU32> {
