@@ -42,8 +42,8 @@ pub(super) unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: s
             return settled(saved, 0);
         }
         match errno() {
-            libc::EINPROGRESS | libc::EALREADY => {
-                if let Err(error) = await_connection(&mut operation) {
+            state @ (libc::EINPROGRESS | libc::EALREADY) => {
+                if let Err(error) = await_connection(&mut operation, state) {
                     return fail(error) as c_int;
                 }
                 if !is_internet(fd) {
@@ -83,17 +83,17 @@ fn is_internet(fd: c_int) -> bool {
     matches!(sources::socket_option(fd, libc::SO_DOMAIN), Some(libc::AF_INET | libc::AF_INET6))
 }
 
-/// Waits until the connection is made or has failed.
+/// Waits until the connection is made or has failed, after connect(2) has said `state`.
 ///
 /// # Errors
 /// `errno` for connect(2).
 #[track_caller]
-fn await_connection(operation: &mut Operation) -> Result<(), c_int> {
+fn await_connection(operation: &mut Operation, state: c_int) -> Result<(), c_int> {
     loop {
         match operation.wait() {
             Ok(_) => {}
             // What the kernel says when SO_SNDTIMEO is over: it goes on connecting.
-            Err(libc::EAGAIN) => return Err(libc::EINPROGRESS),
+            Err(libc::EAGAIN) => return Err(state),
             Err(error) => return Err(error),
         }
         if sources::is_ready_now(operation.fd(), libc::POLLOUT) {

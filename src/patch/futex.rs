@@ -43,8 +43,6 @@ struct Node {
     hub: u64,
     unparker: UnsafeCell<Option<Unparker>>,
     linked: Cell<bool>,
-    /// Whether it was woken by one who shares the thread's word, and only to look.
-    in_vain: Cell<bool>,
     prev: Cell<*const Node>,
     next: Cell<*const Node>,
 }
@@ -138,7 +136,7 @@ unsafe fn wait(
     bitset: u32,
     deadline: Option<Deadline>,
     is_plain: bool,
-) -> Result<(), c_int> {
+) -> Ended {
     let address = word as usize;
     // SAFETY: the caller's promise; whoever else uses it does so atomically.
     let value = unsafe { AtomicU32::from_ptr(word) };
@@ -149,13 +147,11 @@ unsafe fn wait(
         hub: hooked::hub_id(),
         unparker: UnsafeCell::new(Some(hooked::unparker())),
         linked: Cell::new(false),
-        in_vain: Cell::new(false),
         prev: Cell::new(ptr::null()),
         next: Cell::new(ptr::null()),
     };
     WAITING.fetch_add(1, Ordering::SeqCst);
     let is_parker = expected == PARKED && per_thread::parker() == Some(address);
-    let mut others = Vec::new();
     let (as_expected, shared) = {
         let mut list = bucket.list.lock();
         // The mark of thread::park is for while the hub sleeps (`rt::token`).
@@ -167,16 +163,6 @@ unsafe fn wait(
         };
         let is_ours = |other: &Node| other.address == address && other.hub == node.hub;
         let shared = now == expected && list.find(is_ours).is_some();
-        if shared && is_parker {
-            // SAFETY: linked, hence alive and in this list, as in `wake`.
-            while let Some(other) = list.find(is_ours).map(ptr::from_ref) {
-                unsafe {
-                    list.unlink(&*other);
-                    (*other).in_vain.set(true);
-                    others.extend((*(*other).unparker.get()).take());
-                }
-            }
-        }
         if now == expected {
             // SAFETY: the node is unlinked before this function returns, and parking does not unwind.
             unsafe { list.push(&node) };
@@ -186,27 +172,56 @@ unsafe fn wait(
     if !as_expected {
         WAITING.fetch_sub(1, Ordering::SeqCst);
         insist::note(address);
-        return Err(libc::EAGAIN);
+        return Ended { result: Err(libc::EAGAIN), is_parker };
     }
-    if shared && is_parker {
-        per_thread::complain();
-    }
+    insist::forget();
     if shared && is_plain && expected == 1 && per_thread::is_in_own_storage(address) {
         per_thread::refuse();
     }
-    // This one may have taken the notice that was for one of them. They look, and come back.
-    others.into_iter().for_each(Unparker::unpark);
-    if is_parker {
+    let outcome = if is_parker {
         // SAFETY: valid by the caller's promise, for as long as it waits; the thread has one such word.
         unsafe { hooked::await_token(word.cast(), wake_everybody) };
-    }
-    let reason = Reason::Wait("a lock of std's (futex)");
-    let mut patience = match deadline {
-        None if is_parker => Patience::Doubtful,
-        _ => Patience::Calm,
+        if shared && hooked::share_token() {
+            per_thread::complain();
+            // So that those before this one come back, and look again, too.
+            wake_everybody(address);
+        }
+        let look_again = match hooked::token_is_shared() {
+            true => Deadline::after(LOOK_AGAIN),
+            false => None,
+        };
+        let outcome = park(bucket, &node, deadline, Patience::for_token(deadline, look_again));
+        hooked::leave_token();
+        outcome
+    } else {
+        park(bucket, &node, deadline, Patience::Calm)
     };
-    let outcome = loop {
+    WAITING.fetch_sub(1, Ordering::SeqCst);
+    let result = match outcome {
+        Ok(()) => Ok(()),
+        Err(Woken::Deadlocked) => deadlocked(),
+        // Waking for no reason is allowed, but std's channels would take it for a wake-up of theirs: so a wait
+        // that a kill or a time limit ends early is one whose time is over.
+        Err(_) => Err(libc::ETIMEDOUT),
+    };
+    Ended { result, is_parker }
+}
+
+/// Parks until the node, which is in the bucket's list, is out of it.
+///
+/// # Errors
+/// What has ended the wait otherwise.
+#[track_caller]
+fn park(
+    bucket: &Bucket,
+    node: &Node,
+    deadline: Option<Deadline>,
+    mut patience: Patience,
+) -> Result<(), Woken> {
+    let reason = Reason::Wait("a lock of std's (futex)");
+    loop {
         let woken = match patience {
+            Patience::Sharing(look_again) => hooked::park(reason, Some(look_again)),
             Patience::Doubtful => hooked::park(reason, Deadline::after(LONG)),
             Patience::Calm => hooked::park(reason, deadline),
             Patience::Insisting => hooked::park_shielded(reason, deadline),
@@ -214,54 +229,46 @@ unsafe fn wait(
         };
         let mut list = bucket.list.lock();
         if !node.linked.get() {
-            break Ok(());
+            return Ok(());
         }
-        match woken {
-            Woken::Unparked => {}
-            Woken::Killed | Woken::Elapsed if deadline.is_none() => patience = Patience::Doomed,
-            Woken::Killed | Woken::Elapsed if !insist::may_end_early(address) => {
-                patience = Patience::Insisting;
-            }
-            Woken::TimedOut if matches!(patience, Patience::Doubtful) => {
+        match (woken, patience) {
+            (Woken::Unparked, _) => {}
+            (Woken::TimedOut, Patience::Doubtful) => {
                 drop(list);
                 patience = Patience::Calm;
                 per_thread::tell_of_long_wait(LONG);
             }
-            Woken::TimedOut if matches!(patience, Patience::Doomed) => {
+            (Woken::TimedOut, Patience::Doomed) => {
                 drop(list);
                 patience = Patience::Insisting;
                 tell_of_long_wait();
             }
+            (Woken::Killed | Woken::Elapsed, _) if deadline.is_none() => {
+                patience = Patience::Doomed;
+            }
+            (Woken::Killed | Woken::Elapsed, _) if !insist::may_end_early(node.address) => {
+                patience = Patience::Insisting;
+            }
             _ => {
                 // SAFETY: just seen.
-                unsafe { list.unlink(&node) };
-                break Err(woken);
+                unsafe { list.unlink(node) };
+                let looks = woken == Woken::TimedOut && matches!(patience, Patience::Sharing(_));
+                return if looks { Ok(()) } else { Err(woken) };
             }
         }
-    };
-    WAITING.fetch_sub(1, Ordering::SeqCst);
-    if is_parker {
-        hooked::leave_token();
-    }
-    if outcome.is_ok() && node.in_vain.get() {
-        // Two who do nothing but wake each other are slowed down.
-        insist::note(address);
-    } else {
-        insist::forget();
-    }
-    match outcome {
-        Ok(()) if is_parker => {
-            // All who share the token have been woken, since nobody can tell whom it was meant for.
-            value.store(NOTIFIED, Ordering::SeqCst);
-            Ok(())
-        }
-        Ok(()) => Ok(()),
-        Err(Woken::TimedOut) => Err(libc::ETIMEDOUT),
-        Err(Woken::Deadlocked) => deadlocked(),
-        // Waking for no reason is allowed, but std's channels would take it for a wake-up of theirs.
-        Err(_) => Err(libc::ETIMEDOUT),
     }
 }
+
+/// How a wait has ended.
+struct Ended {
+    result: Result<(), c_int>,
+    /// Whether it was for the thread's token.
+    is_parker: bool,
+}
+
+/// After which time a coroutine that shares the thread's token with others looks whether it has been meant
+/// before, since another one may have taken the notice unseen.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long a coroutine that was killed, or is over its time limit, waits for a lock before that is logged.
 const LONG: Duration = Duration::from_secs(10);
@@ -269,6 +276,8 @@ const LONG: Duration = Duration::from_secs(10);
 /// What a kill or a time limit means to a wait.
 #[derive(Clone, Copy)]
 enum Patience {
+    /// It looks again then.
+    Sharing(Deadline),
     /// As the next one; a wait by thread::park, which may be for what never comes (`per_thread`).
     Doubtful,
     /// A first wait with an end of its own (`Condvar::wait_timeout`) ends. Others go on.
@@ -277,6 +286,18 @@ enum Patience {
     Insisting,
     /// It has come, in a wait without end.
     Doomed,
+}
+
+impl Patience {
+    /// For a wait by thread::park.
+    fn for_token(deadline: Option<Deadline>, look_again: Option<Deadline>) -> Patience {
+        match (look_again, deadline) {
+            (Some(look), None) => Patience::Sharing(look),
+            (Some(look), Some(end)) if look.0 < end.0 => Patience::Sharing(look),
+            (None, None) => Patience::Doubtful,
+            _ => Patience::Calm,
+        }
+    }
 }
 
 #[cold]
@@ -480,10 +501,19 @@ unsafe fn wait_here(
     }
     let is_plain = a[1] as c_int & !libc::FUTEX_PRIVATE_FLAG == libc::FUTEX_WAIT;
     // SAFETY: the caller's promise.
-    match unsafe { wait(a[0] as *mut u32, expected, bitset, deadline, is_plain) } {
+    let ended = unsafe { wait(a[0] as *mut u32, expected, bitset, deadline, is_plain) };
+    let result = match ended.result {
         Ok(()) => settled(saved, 0),
         Err(error) => fail(error) as c_long,
+    };
+    if ended.is_parker {
+        // thread::park comes back only by a notice: else it would ask for ever, without a call. The last thing
+        // that is done, since another coroutine would take it. All who share the token get one, since nobody
+        // can tell whom it was meant for; waking for no reason is allowed.
+        // SAFETY: the caller's promise; whoever else uses it does so atomically.
+        unsafe { AtomicU32::from_ptr(a[0] as *mut u32) }.store(NOTIFIED, Ordering::SeqCst);
     }
+    result
 }
 
 /// syscall(2): futex goes the way above, every other number straight to the kernel. (It is variadic in C;

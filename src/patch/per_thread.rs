@@ -2,7 +2,7 @@
 //!
 //! | what | is per thread | two coroutines of one thread |
 //! |---|---|---|
-//! | std's thread::park | a word | a notice wakes both, and they look; one may be taken by a third |
+//! | std's thread::park | a word | a notice wakes both; one that another takes unseen is found out within 50 ms |
 //! | std's mpsc, crossbeam-channel | that, and who wakes whom: never the own thread | hear of other threads only |
 //! | parking_lot | the entry of its queue, and the word in it | damage the queue: the process ends |
 
@@ -126,8 +126,8 @@ pub(super) fn complain() {
     ONCE.call_once(|| {
         log::error!(
             "two coroutines of one thread wait by what the thread has only one of \
-             (std::thread::park, std::sync::mpsc, crossbeam-channel): a wake-up may be lost. \
-             Use greenling::thread::park, greenling::sync::mpsc, or std's locks"
+             (std::thread::park, std::sync::mpsc, crossbeam-channel): a wake-up may come late, and \
+             a channel wakes nobody for a message from its own thread. Use greenling::thread::park, greenling::sync::mpsc, or std's locks"
         );
     });
 }

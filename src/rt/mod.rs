@@ -562,6 +562,16 @@ pub(crate) mod hooked {
         unsafe { hub::hub().await_token(word, wake) };
     }
 
+    /// Notes that several of the thread's coroutines wait for the word; true if that is news.
+    pub(crate) fn share_token() -> bool {
+        !hub::hub().token.share()
+    }
+
+    /// Whether several of them ever did.
+    pub(crate) fn token_is_shared() -> bool {
+        hub::hub().token.is_shared()
+    }
+
     /// The caller does not wait for it any more.
     pub(crate) fn leave_token() {
         hub::hub().leave_token();

@@ -24,13 +24,29 @@ pub(crate) const PARKED: u32 = u32::MAX;
 pub(super) struct ThreadToken {
     word: Cell<*const AtomicU32>,
     waiters: Cell<usize>,
+    /// Whether several coroutines have ever waited for it at once.
+    shared: Cell<bool>,
     /// Wakes all who wait for the word.
     wake: Cell<fn(usize)>,
 }
 
 impl ThreadToken {
     pub(super) fn new() -> ThreadToken {
-        ThreadToken { word: Cell::new(ptr::null()), waiters: Cell::new(0), wake: Cell::new(|_| {}) }
+        ThreadToken {
+            word: Cell::new(ptr::null()),
+            waiters: Cell::new(0),
+            shared: Cell::new(false),
+            wake: Cell::new(|_| {}),
+        }
+    }
+
+    /// Says that several wait; whether that was so before.
+    pub(super) fn share(&self) -> bool {
+        self.shared.replace(true)
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared.get()
     }
 
     fn word(&self) -> Option<&AtomicU32> {
