@@ -8,20 +8,25 @@
 #[path = "patch_differential/calls.rs"]
 mod calls;
 mod common;
+#[path = "patch_differential/messages.rs"]
+mod messages;
+#[path = "patch_differential/objects.rs"]
+mod objects;
 #[path = "patch_differential/program.rs"]
 mod program;
 #[path = "patch_differential/run.rs"]
 mod run;
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::deadline;
 use greenling::{patch, spawn};
 use program::{Kind, Program};
-use run::{Log, Peers, run};
+use run::{Log, Peers, RUNNING, run};
 
 /// Programs that run at once: few enough for select(2), which knows descriptors below 1024 only.
 const THREADS: usize = 16;
@@ -33,7 +38,7 @@ type Logs = BTreeMap<u64, Log>;
 fn by_workers<J>(
     seeds: &[u64],
     workers: usize,
-    peers: Peers,
+    run: impl Fn(u64) -> Log + Clone + Send + 'static,
     start: impl Fn(Box<dyn FnOnce() + Send>) -> J,
     join: impl Fn(J),
 ) -> Logs {
@@ -41,12 +46,12 @@ fn by_workers<J>(
     let logs = Arc::new(Mutex::new(Logs::new()));
     let started: Vec<J> = (0..workers)
         .map(|_| {
-            let (left, logs) = (left.clone(), logs.clone());
+            let (left, logs, run) = (left.clone(), logs.clone(), run.clone());
             start(Box::new(move || {
                 loop {
                     let next = left.lock().unwrap().pop();
                     let Some(seed) = next else { return };
-                    let log = finished(seed, peers);
+                    let log = run(seed);
                     logs.lock().unwrap().insert(seed, log);
                 }
             }))
@@ -57,37 +62,42 @@ fn by_workers<J>(
     std::mem::take(&mut *logs)
 }
 
-/// Runs one program. One that a coroutine does not come to the end of is said by its seed.
-fn finished(seed: u64, peers: Peers) -> Log {
-    let program = Program::generate(seed);
-    let Peers::Coroutines = peers else { return run(&program, peers) };
-    let mut log = Log::new();
-    let ended = greenling::timeout(Duration::from_secs(20), || log = run(&program, peers));
-    assert!(
-        ended.is_ok(),
-        "DIFFERENTIAL_SEED={seed} hangs: {:?} {:?}",
-        program.kind,
-        program.steps
-    );
-    log
-}
-
 fn natively(seeds: Vec<u64>) -> Logs {
     let start = |work: Box<dyn FnOnce() + Send>| thread::spawn(work);
-    by_workers(&seeds, THREADS, Peers::Threads, start, |one| one.join().unwrap())
+    let work = |seed| run(seed, &Program::generate(seed), Peers::Threads);
+    by_workers(&seeds, THREADS, work, start, |one| one.join().unwrap())
 }
 
 fn patched(seeds: Vec<u64>) -> Logs {
     patch::all();
     let start = |work: Box<dyn FnOnce() + Send>| spawn(work);
-    by_workers(&seeds, COROUTINES, Peers::Coroutines, start, |one| one.join().unwrap())
+    let work = |seed| run(seed, &Program::generate(seed), Peers::Coroutines);
+    by_workers(&seeds, COROUTINES, work, start, |one| one.join().unwrap())
+}
+
+/// Runs them on a thread of its own. Programs that hang are said by their seeds.
+#[track_caller]
+fn in_time(seconds: u64, how: fn(Vec<u64>) -> Logs, seeds: &[u64]) -> Logs {
+    let (seeds, (done, wait)) = (seeds.to_vec(), mpsc::channel());
+    let work = thread::spawn(move || done.send(how(seeds)));
+    match wait.recv_timeout(Duration::from_secs(seconds)) {
+        Ok(logs) => return logs,
+        Err(RecvTimeoutError::Disconnected) => drop(work.join().map_err(resume_unwind)),
+        Err(RecvTimeoutError::Timeout) => {
+            for (seed, step) in RUNNING.lock().unwrap().iter() {
+                let Program { kind, steps } = Program::generate(*seed);
+                println!("DIFFERENTIAL_SEED={seed} is at {kind:?} {:?}", &steps[..=*step]);
+            }
+        }
+    }
+    panic!("programs hang");
 }
 
 #[track_caller]
 fn compare(seeds: &[u64]) {
-    let (for_threads, for_coroutines) = (seeds.to_vec(), seeds.to_vec());
-    let native = deadline(120, move || natively(for_threads));
-    let patched = deadline(120, move || patched(for_coroutines));
+    let seconds = 20 + seeds.len() as u64 / 10;
+    let native = in_time(seconds, natively, seeds);
+    let patched = in_time(seconds, patched, seeds);
     for seed in seeds {
         if native[seed] == patched[seed] {
             continue;
@@ -149,6 +159,12 @@ fn the_generator_reaches_everything() {
         "Wrong",
         "Nap",
         "Accept",
+        "ReceiveMany",
+        "SendMany",
+        "SendFile",
+        "Fill",
+        "Pass",
+        "Object",
     ];
     for step in steps {
         assert!(seen.get(step).is_some_and(|count| *count > 50), "{step}: {seen:?}");

@@ -194,7 +194,8 @@ unsafe fn write_waitable(fd: c_int, bufs: &[iovec], len: usize) -> ssize_t {
     let saved = errno();
     let mut operation = Operation::new(fd, Direction::Write, None);
     let mut done = 0;
-    let mut rest = bufs.to_vec();
+    // Without empty buffers: of what is left, the first one is written.
+    let mut rest = after(bufs, 0);
     loop {
         // SAFETY: the caller's promise.
         let mut count =

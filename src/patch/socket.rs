@@ -210,7 +210,9 @@ pub(super) unsafe extern "C" fn recvmmsg(
         }
         message.msg_len = got as c_uint;
         done += 1;
-        // As the kernel has it: the time limit is looked at after each message.
+        // As the kernel has it: the time limit is looked at after each message, and what is left is noted.
+        // SAFETY: null or valid by the caller's promise.
+        unsafe { super::time::note_rest(timeout, deadline) };
         if deadline.is_some_and(|deadline| deadline.is_past()) {
             break;
         }

@@ -49,6 +49,19 @@ fn sleep_until(deadline: Option<Deadline>) -> bool {
     }
 }
 
+/// Notes what is left of a wait that has ended early.
+///
+/// # Safety
+/// `left` must be null or valid for a write.
+pub(super) unsafe fn note_rest(left: *mut timespec, deadline: Option<Deadline>) {
+    let nanos = deadline.map_or(u64::MAX, |deadline| deadline.0.saturating_sub(hooked::now()));
+    // SAFETY: the caller's promise.
+    if let Some(left) = unsafe { left.as_mut() } {
+        left.tv_sec = (nanos / 1_000_000_000) as libc::time_t;
+        left.tv_nsec = (nanos % 1_000_000_000) as libc::c_long;
+    }
+}
+
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int {
     if time.is_null() || !cooperative(TIME) {

@@ -74,10 +74,7 @@ pub(crate) fn receive(way: Way, fd: c_int, len: usize, flags: c_int) -> (i64, Ve
 
 /// The result, and what was found to be ready.
 pub(crate) fn poll(how: Poll, fds: &[(c_int, bool)], millis: c_int) -> (i64, Vec<i64>) {
-    let time = libc::timespec {
-        tv_sec: i64::from(millis) / 1000,
-        tv_nsec: i64::from(millis) % 1000 * 1_000_000,
-    };
+    let time = timespec(millis);
     match how {
         Poll::Poll | Poll::Ppoll => {
             let events = |write| if write { libc::POLLOUT } else { libc::POLLIN };
@@ -103,7 +100,7 @@ pub(crate) fn poll(how: Poll, fds: &[(c_int, bool)], millis: c_int) -> (i64, Vec
             (outcome(result), entries.iter().map(|entry| entry.revents.into()).collect())
         }
         Poll::Select | Poll::Pselect => select(matches!(how, Poll::Pselect), fds, time),
-        Poll::Epoll => epoll(fds, millis),
+        _ => epoll(how, fds, millis),
     }
 }
 
@@ -134,27 +131,67 @@ fn select(with_mask: bool, fds: &[(c_int, bool)], time: libc::timespec) -> (i64,
     }
 }
 
-fn epoll(fds: &[(c_int, bool)], millis: c_int) -> (i64, Vec<i64>) {
+unsafe extern "C" {
+    /// libc does not have it for all C libraries.
+    fn epoll_pwait2(
+        epoll: c_int,
+        events: *mut libc::epoll_event,
+        room: c_int,
+        time: *const libc::timespec,
+        mask: *const libc::sigset_t,
+    ) -> c_int;
+}
+
+/// Waits once as told, and looks once more.
+fn epoll(how: Poll, fds: &[(c_int, bool)], millis: c_int) -> (i64, Vec<i64>) {
+    let kind = match how {
+        Poll::EpollEdge => libc::EPOLLET,
+        Poll::EpollOnce => libc::EPOLLONESHOT,
+        _ => 0,
+    };
     // SAFETY: the events are valid, and as many as is said.
     unsafe {
         let epoll = libc::epoll_create1(libc::EPOLL_CLOEXEC);
         let mut results = Vec::new();
         for (index, &(fd, write)) in fds.iter().enumerate() {
-            let events = if write { libc::EPOLLOUT } else { libc::EPOLLIN } as u32;
-            let mut event = libc::epoll_event { events, u64: index as u64 };
+            let events = if write { libc::EPOLLOUT } else { libc::EPOLLIN } | kind;
+            let mut event = libc::epoll_event { events: events as u32, u64: index as u64 };
             results.push(outcome(libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event)));
         }
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
-        let result = outcome(libc::epoll_wait(epoll, events.as_mut_ptr(), 8, millis));
-        let mut found: Vec<(u64, u32)> = events[..result.max(0) as usize]
-            .iter()
-            .map(|event| (event.u64, event.events))
-            .collect();
-        found.sort_unstable();
-        results
-            .extend(found.iter().map(|(index, events)| (*index as i64) << 32 | i64::from(*events)));
+        let mut wait = |millis: c_int| {
+            let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+            let (place, none) = (events.as_mut_ptr(), ptr::null());
+            let result = outcome(match how {
+                Poll::EpollPwait => libc::epoll_pwait(epoll, place, 8, millis, none),
+                Poll::EpollPwait2 => {
+                    let time = timespec(millis);
+                    let time = if millis < 0 { ptr::null() } else { &raw const time };
+                    epoll_pwait2(epoll, place, 8, time, none)
+                }
+                _ => libc::epoll_wait(epoll, place, 8, millis),
+            });
+            let mut found: Vec<(u64, u32)> = events[..result.max(0) as usize]
+                .iter()
+                .map(|event| (event.u64, event.events))
+                .collect();
+            found.sort_unstable();
+            let found =
+                found.iter().map(|(index, events)| (*index as i64) << 32 | i64::from(*events));
+            results.extend(found);
+            result
+        };
+        let first = wait(millis);
+        let again = wait(0);
+        results.push(again);
         libc::close(epoll);
-        (result, results)
+        (first, results)
+    }
+}
+
+fn timespec(millis: c_int) -> libc::timespec {
+    libc::timespec {
+        tv_sec: i64::from(millis) / 1000,
+        tv_nsec: i64::from(millis) % 1000 * 1_000_000,
     }
 }
 
@@ -170,13 +207,28 @@ pub(crate) fn set_nonblocking(fd: c_int, on: bool, ioctl: bool) -> i64 {
     }
 }
 
-pub(crate) fn set_receive_limit(fd: c_int, millis: u32) -> i64 {
+/// `SO_SNDTIMEO` or `SO_RCVTIMEO`.
+pub(crate) fn set_limit(fd: c_int, send: bool, millis: u32) -> i64 {
     let time = libc::timeval { tv_sec: 0, tv_usec: i64::from(millis) * 1000 };
-    let (level, option) = (libc::SOL_SOCKET, libc::SO_RCVTIMEO);
-    let place: *const libc::timeval = &time;
+    let option = if send { libc::SO_SNDTIMEO } else { libc::SO_RCVTIMEO };
+    let (level, place): (_, *const libc::timeval) = (libc::SOL_SOCKET, &time);
     // SAFETY: the time has this length.
     outcome(unsafe { libc::setsockopt(fd, level, option, place.cast(), size_of_val(&time) as u32) })
 }
+
+/// How much memory has come for a socket: grows with each datagram.
+pub(crate) fn memory(fd: c_int) -> i64 {
+    let mut info = [0_u32; 9];
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    let place = info.as_mut_ptr().cast();
+    // SAFETY: the numbers have this length.
+    let got = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_MEMINFO, place, &mut len) };
+    assert_eq!(got, 0);
+    info[0].into()
+}
+
+/// From <asm-generic/socket.h>; libc does not name it everywhere.
+const SO_MEMINFO: c_int = 55;
 
 pub(crate) fn unread(fd: c_int) -> i64 {
     let mut count: c_int = 0;
@@ -206,15 +258,24 @@ pub(crate) fn dup(how: Dup, fd: c_int) -> c_int {
     }
 }
 
+/// How many there are of [`wrong`].
+pub(crate) const WRONG: u8 = 40;
+
 /// Calls that fail, or have nothing to do.
 pub(crate) fn wrong(which: u8, fd: c_int, file: c_int) -> i64 {
     let mut buf = [0_u8; 4];
     let place = buf.as_mut_ptr().cast::<libc::c_void>();
+    let nowhere = ptr::without_provenance_mut::<libc::c_void>(8);
     let bad = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000_000 };
+    let soon = libc::timespec { tv_sec: 0, tv_nsec: 1 };
     let mut negative = libc::timeval { tv_sec: -1, tv_usec: 0 };
     let none = ptr::null_mut();
-    // SAFETY: buffers have these lengths; null where that is allowed.
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 1];
+    let iov = libc::iovec { iov_base: place, iov_len: 4 };
+    // SAFETY: buffers have these lengths; null where that is allowed; a place where nothing is, which only the
+    // kernel looks at.
     unsafe {
+        let mut empty: libc::msghdr = mem::zeroed();
         match which {
             0 => outcome(libc::recv(-1, place, 4, 0) as i64),
             1 => outcome(libc::recv(file, place, 4, 0) as i64),
@@ -223,7 +284,56 @@ pub(crate) fn wrong(which: u8, fd: c_int, file: c_int) -> i64 {
             4 => outcome(libc::select(0, none, none, none, &mut negative)),
             5 => outcome(libc::poll(ptr::null_mut(), 0, 1)),
             6 => outcome(libc::write(file, place, 4) as i64), // it is open for reading
-            _ => outcome(libc::close(-1)),
+            7 => outcome(libc::close(-1)),
+            8 => outcome(libc::recvmsg(file, &mut empty, 0) as i64),
+            9 => outcome(libc::recvmsg(1_000_000, &mut empty, libc::MSG_WAITALL) as i64),
+            10 => outcome(libc::sendmsg(file, &empty, 0) as i64),
+            11 => outcome(libc::sendto(-1, place, 4, 0, ptr::null(), 0) as i64),
+            12 => outcome(libc::sendfile(-1, file, ptr::null_mut(), 4) as i64),
+            13 => outcome(libc::sendfile(fd, -1, ptr::null_mut(), 4) as i64),
+            14 => outcome(libc::connect(-1, ptr::null(), 0)),
+            15 => outcome(libc::connect(file, ptr::null(), 0)),
+            16 => outcome(libc::accept4(fd, ptr::null_mut(), ptr::null_mut(), 1 << 20)),
+            17 => outcome(libc::epoll_wait(file, events.as_mut_ptr(), 1, 5)),
+            18 => outcome(libc::epoll_wait(-1, events.as_mut_ptr(), 1, 5)),
+            19 => with_epoll(|epoll| libc::epoll_wait(epoll, events.as_mut_ptr(), 0, 5)),
+            20 => with_epoll(|epoll| libc::epoll_wait(epoll, events.as_mut_ptr(), -1, 5)),
+            21 => {
+                with_epoll(|epoll| epoll_pwait2(epoll, events.as_mut_ptr(), 1, &bad, ptr::null()))
+            }
+            22 => outcome(libc::select(-1, none, none, none, ptr::null_mut())),
+            23 => outcome(libc::ppoll(ptr::null_mut(), 0, &bad, ptr::null())),
+            24 => outcome(libc::pselect(0, none, none, none, &bad, ptr::null())),
+            25 => outcome(libc::poll(ptr::null_mut(), 1 << 31, 5)),
+            26 => outcome(libc::dup2(fd, -1)),
+            27 => outcome(libc::dup3(fd, fd, 0)),
+            28 => outcome(libc::dup3(fd, fd + 1, 1)),
+            29 => libc::clock_nanosleep(77, 0, &soon, ptr::null_mut()).into(),
+            30 => libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &bad, ptr::null_mut()).into(),
+            31 => outcome(libc::usleep(0)),
+            32 => outcome(libc::waitpid(1, ptr::null_mut(), 0)),
+            33 => outcome(libc::waitid(libc::P_PID, 1, ptr::null_mut(), 0)),
+            34 => outcome(libc::readv(fd, &iov, -1) as i64),
+            35 => outcome(libc::writev(fd, &iov, 1025) as i64),
+            36 => outcome(libc::readv(file, &iov, 1) as i64),
+            37 => outcome(libc::write(fd, nowhere, 4) as i64),
+            38 => outcome(libc::read(-1, place, 4) as i64),
+            _ => outcome(libc::clock_nanosleep(
+                libc::CLOCK_MONOTONIC,
+                libc::TIMER_ABSTIME,
+                &soon,
+                ptr::null_mut(),
+            )),
         }
+    }
+}
+
+fn with_epoll(call: impl FnOnce(c_int) -> c_int) -> i64 {
+    // SAFETY: no pointers; ours.
+    unsafe {
+        let epoll = libc::epoll_create1(libc::EPOLL_CLOEXEC);
+        let result = outcome(call(epoll));
+        libc::close(epoll);
+        result
     }
 }

@@ -8,15 +8,42 @@ pub(crate) enum Kind {
     UnixStream,
     UnixDatagram,
     SeqPacket,
+    Udp,
     Pipes,
+    Terminal,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 5] =
-        [Kind::Tcp, Kind::UnixStream, Kind::UnixDatagram, Kind::SeqPacket, Kind::Pipes];
+    pub(crate) const ALL: [Kind; 7] = [
+        Kind::Tcp,
+        Kind::UnixStream,
+        Kind::UnixDatagram,
+        Kind::SeqPacket,
+        Kind::Udp,
+        Kind::Pipes,
+        Kind::Terminal,
+    ];
 
     pub(crate) fn is_stream(self) -> bool {
-        matches!(self, Kind::Tcp | Kind::UnixStream | Kind::Pipes)
+        matches!(self, Kind::Tcp | Kind::UnixStream | Kind::Pipes | Kind::Terminal)
+    }
+
+    pub(crate) fn is_socket(self) -> bool {
+        !matches!(self, Kind::Pipes | Kind::Terminal)
+    }
+
+    pub(crate) fn is_unix(self) -> bool {
+        matches!(self, Kind::UnixStream | Kind::UnixDatagram | Kind::SeqPacket)
+    }
+
+    /// Whether one end tells the other that it has ended.
+    pub(crate) fn has_end(self) -> bool {
+        !matches!(self, Kind::UnixDatagram | Kind::Udp)
+    }
+
+    /// Whether shutdown(2) is for it.
+    pub(crate) fn shuts(self) -> bool {
+        self.has_end() && self.is_socket()
     }
 }
 
@@ -38,6 +65,28 @@ pub(crate) enum Poll {
     Select,
     Pselect,
     Epoll,
+    EpollPwait,
+    EpollPwait2,
+    EpollEdge,
+    EpollOnce,
+}
+
+impl Poll {
+    pub(crate) const ALL: [Poll; 9] = [
+        Poll::Poll,
+        Poll::Ppoll,
+        Poll::Select,
+        Poll::Pselect,
+        Poll::Epoll,
+        Poll::EpollPwait,
+        Poll::EpollPwait2,
+        Poll::EpollEdge,
+        Poll::EpollOnce,
+    ];
+
+    pub(crate) fn is_epoll(self) -> bool {
+        !matches!(self, Poll::Poll | Poll::Ppoll | Poll::Select | Poll::Pselect)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +98,66 @@ pub(crate) enum Dup {
     Fcntl,
 }
 
-/// What the peer does while a step waits.
+/// What somebody else does while a step waits.
 #[derive(Clone, Debug)]
 pub(crate) enum Meanwhile {
     Nothing,
     Sends(Vec<usize>),
     Shuts,
+    /// Shuts down the very end that is waited for.
+    ShutsOurs(i32),
+}
+
+/// Who comes to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comer {
+    Somebody,
+    /// Within the listener's time limit.
+    Nobody,
+    /// It is shut down instead.
+    Shut,
+}
+
+/// Descriptors that travel with a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passing {
+    pub(crate) len: usize,
+    pub(crate) descriptors: usize,
+    /// For how many the receiver has room.
+    pub(crate) room: usize,
+    pub(crate) flags: i32,
+    /// By recvmmsg or sendmmsg.
+    pub(crate) batch: bool,
+    /// We send them; else the peer does, later.
+    pub(crate) ours: bool,
+}
+
+/// Descriptors of other kinds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Object {
+    /// How often it is read, and whether it counts down by ones.
+    Event {
+        reads: u8,
+        semaphore: bool,
+        nonblocking: bool,
+    },
+    Timer {
+        millis: u8,
+        periodic: bool,
+    },
+    /// Changes in a directory.
+    Inotify,
+    /// A regular file, by offset, length and vectored or not.
+    File {
+        offset: u16,
+        len: u16,
+        vectored: bool,
+    },
+    /// A datagram whose sender is told.
+    From {
+        unix: bool,
+        message: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -103,9 +206,34 @@ pub(crate) enum Step {
     Nap(u8),
     /// A listener, to which somebody connects meanwhile or nobody within its limit.
     Accept {
-        comes: bool,
+        comer: Comer,
         unix: bool,
     },
+    /// recvmmsg: `there` messages have come, and as many more as it waits for come meanwhile.
+    ReceiveMany {
+        count: usize,
+        len: usize,
+        flags: i32,
+        /// Its own time limit, in milliseconds.
+        time: Option<u32>,
+        limited: bool,
+        peer: Meanwhile,
+    },
+    SendMany {
+        lens: Vec<usize>,
+        flags: i32,
+    },
+    SendFile {
+        offset: Option<usize>,
+        len: usize,
+    },
+    /// Sends until there is no more room, within `SO_SNDTIMEO`, or without waiting and then by poll.
+    Fill {
+        len: usize,
+        poll: Option<Poll>,
+    },
+    Pass(Passing),
+    Object(Object),
 }
 
 pub(crate) struct Program {
@@ -151,54 +279,78 @@ impl Model {
             30..45 => self.poll(),
             45..57 => self.send(),
             57..60 if self.kind.is_stream() && !self.nonblocking => {
-                Step::SendMuch { way: self.way(), len: self.random.usize(200_000..700_000) }
+                let most = if self.kind == Kind::Terminal { 30_000 } else { 700_000 };
+                Step::SendMuch { way: self.way(), len: self.random.usize(most / 3..most) }
             }
-            // A queue of datagrams is full at ten.
-            57..68 if !self.ended && self.unread.len() < 8 => {
-                let len = self.length();
+            // A queue of datagrams is full at ten, and a terminal holds 4096 bytes.
+            57..65 if !self.ended && self.unread.len() < 8 && self.unread_len() < 40_000 => {
+                let len = self.message_length();
                 self.arrives(len);
                 Step::PeerSends(len)
             }
-            68..75 => {
+            65..70 => {
                 self.nonblocking = self.random.bool();
                 Step::NonBlocking { on: self.nonblocking, ioctl: self.random.bool() }
             }
-            75..80 => {
+            70..74 => {
                 let on = self.random.bool();
                 // A pipe has none: the call fails.
-                self.limited = on && self.kind != Kind::Pipes;
+                self.limited = on && self.kind.is_socket();
                 Step::Limit(if on { LIMIT } else { 0 })
             }
-            80..85 => {
+            74..78 => {
                 let all = [Dup::Dup, Dup::Dup2, Dup::Dup3, Dup::Fcntl];
                 Step::Dup(all[self.random.usize(..4)])
             }
-            85..87 if self.kind != Kind::UnixDatagram && self.kind != Kind::Pipes => {
+            78..80 if self.kind.shuts() => {
                 let how = [libc::SHUT_RD, libc::SHUT_WR, libc::SHUT_RDWR][self.random.usize(..3)];
                 self.ended |= how != libc::SHUT_WR;
                 Step::Shutdown(how)
             }
-            87..89 if self.kind != Kind::UnixDatagram && !self.ended => {
+            80..82 if self.kind.has_end() && !self.ended => {
                 self.ended = true;
                 Step::PeerShuts
             }
-            89..92 => Step::Unread,
-            92..95 => Step::Nap(self.random.u8(..3)),
-            95..97 => Step::Accept { comes: self.random.bool(), unix: self.random.bool() },
-            _ => Step::Wrong(self.random.u8(..8)),
+            82..84 => Step::Unread,
+            84..86 => Step::Nap(self.random.u8(..3)),
+            86..88 => {
+                let comers = [Comer::Somebody, Comer::Nobody, Comer::Shut];
+                Step::Accept { comer: comers[self.random.usize(..3)], unix: self.random.bool() }
+            }
+            88..91 => Step::Object(self.object()),
+            91..93 => self.pass(),
+            93..95 => self.fill(),
+            95..96 => self.send_file(),
+            96..97 => self.send_many(),
+            97..98 => self.receive_many(),
+            _ => Step::Wrong(self.random.u8(..super::calls::WRONG)),
         }
     }
 
     fn way(&mut self) -> Way {
         let all = [Way::Plain, Way::Vectored, Way::Flags, Way::Address, Way::Message];
-        // Pipes have only the first two, and refuse the others.
-        let of = if self.kind == Kind::Pipes && self.random.u8(..10) > 0 { 2 } else { 5 };
+        // Pipes and terminals have only the first two, and refuse the others.
+        let of = if !self.kind.is_socket() && self.random.u8(..10) > 0 { 2 } else { 5 };
         all[self.random.usize(..of)]
     }
 
     fn length(&mut self) -> usize {
-        let longest = if self.random.bool() { 10 } else { 3000 };
+        let longest = match self.kind {
+            Kind::Terminal => 100,
+            _ if self.random.bool() => 10,
+            _ => 3000,
+        };
         self.random.usize(1..longest)
+    }
+
+    /// Of what is sent: a message may be empty.
+    fn message_length(&mut self) -> usize {
+        if !self.kind.is_stream() && self.random.u8(..10) == 0 { 0 } else { self.length() }
+    }
+
+    fn unread_len(&self) -> usize {
+        // What a terminal holds is little.
+        self.unread.iter().sum::<usize>() * if self.kind == Kind::Terminal { 20 } else { 1 }
     }
 
     fn arrives(&mut self, len: usize) {
@@ -214,17 +366,21 @@ impl Model {
             [0, libc::MSG_DONTWAIT, libc::MSG_NOSIGNAL, libc::MSG_MORE][self.random.usize(..4)];
         // More than a message may have, sometimes. (The end of a MSG_MORE would have to be waited for.)
         let much = !self.kind.is_stream() && self.random.u8(..10) == 0;
-        let len = if much { 1_000_000 } else { self.length() };
-        Step::Send { way, len, flags: flags & !libc::MSG_MORE }
+        let len = if much { 1_000_000 } else { self.message_length() };
+        // writev of nothing does not send an empty message.
+        let least = usize::from(matches!(way, Way::Vectored));
+        Step::Send { way, len: len.max(least), flags: flags & !libc::MSG_MORE }
     }
 
     /// Somebody brings something meanwhile, at least so many bytes if the peer does not end.
     fn meanwhile(&mut self, least: usize) -> Meanwhile {
-        if self.kind != Kind::UnixDatagram && self.random.u8(..6) == 0 {
+        if self.kind.has_end() && self.random.u8(..6) == 0 {
             self.ended = true;
-            return Meanwhile::Shuts;
+            let ours = self.kind.shuts() && self.random.bool();
+            let how = if self.random.bool() { libc::SHUT_RD } else { libc::SHUT_RDWR };
+            return if ours { Meanwhile::ShutsOurs(how) } else { Meanwhile::Shuts };
         }
-        let mut parts = vec![self.length()];
+        let mut parts = vec![self.message_length()];
         while self.kind.is_stream() && parts.iter().sum::<usize>() < least {
             parts.push(self.length());
         }
@@ -236,17 +392,28 @@ impl Model {
         let way = self.way();
         let takes_flags = !matches!(way, Way::Plain | Way::Vectored);
         let len = self.length();
-        let kinds = [0, 0, libc::MSG_PEEK, libc::MSG_DONTWAIT, libc::MSG_WAITALL, libc::MSG_TRUNC];
+        let kinds = [
+            0,
+            0,
+            libc::MSG_PEEK,
+            libc::MSG_DONTWAIT,
+            libc::MSG_WAITALL,
+            libc::MSG_TRUNC,
+            libc::MSG_PEEK | libc::MSG_TRUNC,
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+            libc::MSG_WAITALL | libc::MSG_DONTWAIT,
+        ];
         let mut flags = if takes_flags { kinds[self.random.usize(..kinds.len())] } else { 0 };
         // On TCP it throws the bytes away, and the buffer is left as it was.
         if self.kind.is_stream() {
             flags &= !libc::MSG_TRUNC;
         }
-        let refused = self.kind == Kind::Pipes && takes_flags;
+        let refused = !self.kind.is_socket() && takes_flags;
         let at_once = refused || self.nonblocking || flags & libc::MSG_DONTWAIT != 0;
         let there = self.unread.first().copied().unwrap_or(0);
         let waits_for_all = flags & libc::MSG_WAITALL != 0 && self.kind.is_stream();
-        let enough = if waits_for_all { there >= len } else { there > 0 };
+        // An empty message is one, too.
+        let enough = if waits_for_all { there >= len } else { !self.unread.is_empty() };
         let (mut limited, mut peer) = (false, Meanwhile::Nothing);
         if !at_once && !enough && !self.ended {
             if self.limited {
@@ -272,16 +439,12 @@ impl Model {
     }
 
     fn poll(&mut self) -> Step {
-        let all = [Poll::Poll, Poll::Ppoll, Poll::Select, Poll::Pselect, Poll::Epoll];
-        let how = all[self.random.usize(..all.len())];
+        let how = Poll::ALL[self.random.usize(..Poll::ALL.len())];
         // Writing is always possible, so that this asks for no wait.
         let write = self.random.u8(..4) == 0;
         let decoys = self.random.bool();
         // epoll refuses the decoys.
-        let ready = write
-            || (decoys && !matches!(how, Poll::Epoll))
-            || self.ended
-            || !self.unread.is_empty();
+        let ready = write || (decoys && !how.is_epoll()) || self.ended || !self.unread.is_empty();
         let (mut limited, mut peer) = (false, Meanwhile::Nothing);
         let mut millis = [0, LIMIT as i32, 10_000, -1][self.random.usize(..4)];
         if !ready && millis == LIMIT as i32 {
@@ -292,5 +455,114 @@ impl Model {
             millis = 10_000;
         }
         Step::Poll { how, write, millis, decoys, limited, peer }
+    }
+
+    fn receive_many(&mut self) -> Step {
+        let (count, len) = (self.random.usize(1..5), self.length());
+        let one = self.random.bool();
+        let dont_wait = self.random.u8(..4) == 0;
+        let mut flags = if one { libc::MSG_WAITFORONE } else { 0 };
+        flags |= if dont_wait { libc::MSG_DONTWAIT } else { 0 };
+        let time = [None, None, Some(10_000)][self.random.usize(..3)];
+        // What a stream has comes in pieces of any size.
+        if self.kind.is_stream() && self.kind.is_socket() {
+            return Step::SendMany { lens: vec![len; count], flags: 0 };
+        }
+        let there = self.unread.len();
+        let at_once = !self.kind.is_socket() || self.nonblocking || dont_wait || self.ended;
+        let wants = if one { 1 } else { count };
+        let (mut limited, mut peer) = (false, Meanwhile::Nothing);
+        if !at_once && there < wants {
+            if self.limited {
+                limited = true;
+            } else {
+                let parts: Vec<_> = (there..wants).map(|_| self.message_length()).collect();
+                parts.iter().for_each(|len| self.arrives(*len));
+                peer = Meanwhile::Sends(parts);
+            }
+        }
+        if self.kind.is_socket() {
+            self.unread.drain(..count.min(self.unread.len()));
+        }
+        Step::ReceiveMany { count, len, flags, time, limited, peer }
+    }
+
+    fn send_many(&mut self) -> Step {
+        let lens = (0..self.random.usize(1..5)).map(|_| self.message_length()).collect();
+        Step::SendMany {
+            lens,
+            flags: [0, libc::MSG_DONTWAIT, libc::MSG_NOSIGNAL][self.random.usize(..3)],
+        }
+    }
+
+    fn send_file(&mut self) -> Step {
+        // Of what pieces messages would be is the kernel's affair.
+        if !self.kind.is_stream() {
+            return self.send_many();
+        }
+        let offset = self.random.bool().then(|| self.random.usize(..2000));
+        // To a pipe goes what it has room for, and the kernel knows how much that is.
+        let much = !self.nonblocking && self.kind.is_socket() && self.random.bool();
+        let len = if much { self.random.usize(300_000..900_000) } else { self.length() };
+        Step::SendFile { offset, len }
+    }
+
+    fn fill(&mut self) -> Step {
+        // UDP has no end, and a terminal's room is another one every time.
+        if matches!(self.kind, Kind::Udp | Kind::Terminal) || self.nonblocking {
+            return self.send();
+        }
+        let poll = match self.kind {
+            // Without waiting a pipe's end would have to be made non-blocking.
+            Kind::Pipes => return Step::Object(self.object()),
+            _ if self.random.bool() => None,
+            _ => Some(Poll::ALL[self.random.usize(..Poll::ALL.len())]),
+        };
+        // TCP joins small pieces, so that it takes many.
+        let least = if self.kind == Kind::Tcp { 4000 } else { 1 };
+        let len = [1, 100, 4000, 60_000][self.random.usize(..4)];
+        Step::Fill { len: self.length().max(len).max(least), poll }
+    }
+
+    fn pass(&mut self) -> Step {
+        let waits = self.nonblocking || self.limited || self.ended || !self.unread.is_empty();
+        if !self.kind.is_unix() {
+            return self.receive();
+        }
+        let ours = waits || self.random.bool();
+        let kinds = [0, libc::MSG_CMSG_CLOEXEC, libc::MSG_WAITALL, libc::MSG_PEEK];
+        let mut flags = kinds[self.random.usize(..4)];
+        let len = self.length();
+        if ours {
+            flags = 0;
+        } else if flags == libc::MSG_PEEK {
+            self.arrives(len);
+        }
+        Step::Pass(Passing {
+            len,
+            descriptors: self.random.usize(1..4),
+            room: self.random.usize(0..5),
+            flags,
+            batch: self.random.bool(),
+            ours,
+        })
+    }
+
+    fn object(&mut self) -> Object {
+        match self.random.u8(..5) {
+            0 => Object::Event {
+                reads: self.random.u8(1..4),
+                semaphore: self.random.bool(),
+                nonblocking: self.random.bool(),
+            },
+            1 => Object::Timer { millis: self.random.u8(1..6), periodic: self.random.bool() },
+            2 => Object::Inotify,
+            3 => Object::File {
+                offset: self.random.u16(..6000),
+                len: self.random.u16(1..4000),
+                vectored: self.random.bool(),
+            },
+            _ => Object::From { unix: self.random.bool(), message: self.random.bool() },
+        }
     }
 }
