@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! L3   mod (the waist)
-//! L2   wait  life  spawn  hub  interrupt  readiness  dump  nesting  per_process
+//! L2   wait  life  spawn  hub  interrupt  readiness  dump  nesting  per_process  token  turn
 //! L1   coroutine  task  locals  run_queue  timers  reactor  remote  locals
 //! L0   native  real  sys  stack  overflow  exit  lock  helpers
 //! ```
@@ -36,6 +36,7 @@ mod task;
 mod timers;
 #[cfg(feature = "patch")]
 mod token;
+mod turn;
 mod wait;
 
 use std::io;
