@@ -141,7 +141,7 @@ pub(super) unsafe extern "C" fn sendfile(
 ) -> ssize_t {
     let waits = || match sources::kind(out) {
         libc::S_IFSOCK => cooperative_on(SOCKETS, out),
-        libc::S_IFIFO | libc::S_IFCHR => cooperative_on(FDS, out),
+        libc::S_IFIFO => cooperative_on(FDS, out),
         _ => false,
     };
     let is_fit = || sources::kind(from) == libc::S_IFREG && !sources::is_nonblocking(out);
