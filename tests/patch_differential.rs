@@ -1,7 +1,8 @@
 //! Generated programs of system calls, run twice: by the kernel's own calls on threads, and patched, dozens at a
 //! time in coroutines of one thread. Results, `errno`, bytes and the time that a limit takes must agree.
 //!
-//! `DIFFERENTIAL_SEED` runs one program again, `DIFFERENTIAL_CASES` says how many (a thousand unless told).
+//! `DIFFERENTIAL_SEED` runs one program again, `DIFFERENTIAL_CASES` says how many (a thousand unless told). A soak
+//! of 40000: `cargo test --features patch --test patch_differential -- --ignored`.
 
 #![cfg(feature = "patch")]
 
@@ -19,6 +20,7 @@ mod run;
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -75,6 +77,35 @@ fn patched(seeds: Vec<u64>) -> Logs {
     by_workers(&seeds, COROUTINES, work, start, |one| one.join().unwrap())
 }
 
+/// The same, while signals arrive at the thread all the time. Their handler is not one that restarts calls, but
+/// no call of a coroutine ends for it.
+fn patched_under_signals(seeds: Vec<u64>) -> Logs {
+    extern "C" fn ignore(_: i32) {}
+    // SAFETY: a handler that does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = ignore as extern "C" fn(i32) as usize;
+        libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut());
+    }
+    let ended = Arc::new(AtomicU64::new(0));
+    // SAFETY: it takes nothing and cannot fail.
+    let (target, tell) = (unsafe { libc::pthread_self() }, ended.clone());
+    let sender = thread::spawn(move || {
+        let mut sent = 0_u64;
+        while tell.load(Ordering::Acquire) == 0 {
+            // SAFETY: the thread lives until it has told that it has ended.
+            unsafe { libc::pthread_kill(target, libc::SIGUSR2) };
+            thread::sleep(Duration::from_micros(300));
+            sent += 1;
+        }
+        sent
+    });
+    let logs = patched(seeds);
+    ended.store(1, Ordering::Release);
+    assert!(sender.join().unwrap() > 10);
+    logs
+}
+
 /// Runs them on a thread of its own. Programs that hang are said by their seeds.
 #[track_caller]
 fn in_time(seconds: u64, how: fn(Vec<u64>) -> Logs, seeds: &[u64]) -> Logs {
@@ -94,7 +125,7 @@ fn in_time(seconds: u64, how: fn(Vec<u64>) -> Logs, seeds: &[u64]) -> Logs {
 }
 
 #[track_caller]
-fn compare(seeds: &[u64]) {
+fn compare(seeds: &[u64], patched: fn(Vec<u64>) -> Logs) {
     let seconds = 20 + seeds.len() as u64 / 10;
     let native = in_time(seconds, natively, seeds);
     let patched = in_time(seconds, patched, seeds);
@@ -117,16 +148,32 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
+/// `DIFFERENTIAL_SEED`, or so many new ones.
+fn seeds(count: u64) -> Vec<u64> {
+    if let Some(seed) = number("DIFFERENTIAL_SEED") {
+        return vec![seed];
+    }
+    let mut random = fastrand::Rng::new();
+    (0..number("DIFFERENTIAL_CASES").unwrap_or(count)).map(|_| random.u64(..)).collect()
+}
+
 #[test]
 fn generated_programs_agree() {
-    let seeds: Vec<u64> = match number("DIFFERENTIAL_SEED") {
-        Some(seed) => vec![seed],
-        None => {
-            let mut random = fastrand::Rng::new();
-            (0..number("DIFFERENTIAL_CASES").unwrap_or(1000)).map(|_| random.u64(..)).collect()
-        }
-    };
-    compare(&seeds);
+    compare(&seeds(1000), patched);
+}
+
+#[test]
+fn generated_programs_agree_under_signals() {
+    compare(&seeds(200), patched_under_signals);
+}
+
+#[test]
+#[ignore = "a soak of minutes"]
+fn many_generated_programs_agree() {
+    for _ in 0..20 {
+        compare(&seeds(1000), patched);
+        compare(&seeds(1000), patched_under_signals);
+    }
 }
 
 /// The generator reaches what it is for.

@@ -5,18 +5,19 @@
 //! and disks are never waited for.
 
 use std::ffi::{c_int, c_void};
+use std::time::Duration;
 
 use libc::{iovec, size_t, ssize_t};
 
 use super::policy::{FDS, Family, SOCKETS, cooperative_on};
 use super::socket::{after, buffers, send_all};
 use super::sources::{self, Operation, Waited};
-use super::{fail, settings, settled};
-use crate::rt::Direction;
+use super::{fail, offload, settings, settled};
 use crate::rt::real::{self, errno};
+use crate::rt::{Deadline, Direction};
 
 /// What a pipe takes in one piece once it is ready.
-const PIPE_PIECE: usize = libc::PIPE_BUF;
+pub(super) const PIPE_PIECE: usize = libc::PIPE_BUF;
 /// What a terminal takes.
 const TTY_PIECE: usize = 256;
 /// More buffers are an error, which is the call's to return.
@@ -109,13 +110,10 @@ pub(super) unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int
 /// # Safety
 /// As for readv(2).
 #[track_caller]
-unsafe fn read_waitable(
-    fd: c_int,
-    bufs: &[iovec],
-    mut blocking: impl FnMut() -> ssize_t,
-) -> ssize_t {
+unsafe fn read_waitable(fd: c_int, bufs: &[iovec], blocking: impl Fn() -> ssize_t) -> ssize_t {
     let saved = errno();
     let mut operation = Operation::new(fd, Direction::Read, None);
+    let mut patience = None;
     loop {
         // SAFETY: the caller's promise. An offset of −1 is the current place.
         let count =
@@ -125,8 +123,15 @@ unsafe fn read_waitable(
         }
         match errno() {
             libc::EINTR => continue,
-            // Either there is nothing, or its kind does not know the flag.
-            libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE => {}
+            libc::EAGAIN => {}
+            // Its kind does not know the flag: maybe a terminal.
+            libc::EOPNOTSUPP | libc::ENOSYS | libc::ESPIPE => {
+                let patience = *patience.get_or_insert_with(|| Patience::of(fd));
+                if patience != Patience::Endless && operation.may_block() {
+                    // SAFETY: the caller's promise.
+                    return unsafe { read_terminal(fd, patience, blocking) };
+                }
+            }
             _ => return count,
         }
         if sources::is_ready_now(fd, libc::POLLIN) || !operation.may_block() {
@@ -139,6 +144,64 @@ unsafe fn read_waitable(
             Err(error) => return fail(error),
         }
     }
+}
+
+/// How long a read of a terminal waits, by its settings (termios(3)).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// Until there is a line, or so many bytes as are asked for; and of what is no terminal.
+    Endless,
+    /// Not at all, or so long for the first byte.
+    First(Duration),
+    /// After the first byte, a little for each that follows.
+    Gaps,
+}
+
+impl Patience {
+    fn of(fd: c_int) -> Patience {
+        let saved = errno();
+        // SAFETY: all zeros is valid for it, and the kernel writes no more than that.
+        let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        let got = unsafe { libc::tcgetattr(fd, &mut settings) };
+        real::set_errno(saved);
+        if got != 0 || settings.c_lflag & libc::ICANON != 0 {
+            return Patience::Endless;
+        }
+        match (settings.c_cc[libc::VMIN], settings.c_cc[libc::VTIME]) {
+            (0, tenths) => Patience::First(Duration::from_millis(100) * u32::from(tenths)),
+            (_, 0) => Patience::Endless,
+            (..) => Patience::Gaps,
+        }
+    }
+}
+
+/// Reads from a terminal whose settings limit the wait.
+///
+/// # Safety
+/// As for readv(2), which `blocking` is.
+#[track_caller]
+unsafe fn read_terminal(fd: c_int, patience: Patience, blocking: impl Fn() -> ssize_t) -> ssize_t {
+    let saved = errno();
+    let deadline = match patience {
+        Patience::First(time) => Deadline::after(time),
+        _ => None,
+    };
+    while !sources::is_ready_now(fd, libc::POLLIN) {
+        match sources::wait(fd, Direction::Read, deadline) {
+            Ok(Waited::TimedOut) if !sources::is_ready_now(fd, libc::POLLIN) => {
+                return settled(saved, 0);
+            }
+            Ok(_) => {}
+            Err(error) => return fail(error),
+        }
+    }
+    let count = match patience {
+        // SAFETY: the call is fit for any thread, and its memory is waited for.
+        Patience::Gaps => unsafe { offload::call_borrowing(blocking) },
+        _ => blocking(),
+    };
+    if count < 0 { count } else { settled(saved, count) }
 }
 
 // ---- writing --------------------------------------------------------------------------------------
@@ -201,10 +264,7 @@ unsafe fn write_waitable(fd: c_int, bufs: &[iovec], len: usize) -> ssize_t {
         let mut count =
             unsafe { real::pwritev2(fd, rest.as_ptr(), rest.len() as c_int, -1, libc::RWF_NOWAIT) };
         let would_block = count < 0
-            && matches!(
-                errno(),
-                libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE
-            );
+            && matches!(errno(), libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS | libc::ESPIPE);
         if would_block && (sources::is_ready_now(fd, libc::POLLOUT) || !operation.may_block()) {
             // SAFETY: the caller's promise.
             count = unsafe { write_ready(fd, &rest) };

@@ -82,6 +82,20 @@ impl Signals {
     fn add_to(&self, interests: &mut Interests) {
         interests.extend(self.fd.map(|fd| (fd, Direction::Read)));
     }
+
+    /// Has a pending signal handled: −1 with `EINTR`, or 0 if there is none that has a handler. (A call of
+    /// epoll's that does not wait does not look for signals; ppoll(2) does.)
+    ///
+    /// # Safety
+    /// `mask` must be null or valid.
+    unsafe fn handle(&self, mask: *const sigset_t) -> c_int {
+        if self.fd.is_none_or(|fd| !sources::is_ready_now(fd, libc::POLLIN)) {
+            return 0;
+        }
+        let now = timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: no entries; the caller's promise.
+        unsafe { real::ppoll(std::ptr::null_mut(), 0, &now, mask) }
+    }
 }
 
 impl Drop for Signals {
@@ -352,7 +366,11 @@ pub(super) unsafe extern "C" fn epoll_pwait(
     let signals = unsafe { Signals::new(mask) };
     epoll_by(epoll, deadline_in_millis(millis), &signals, || {
         // SAFETY: the caller's promise.
-        unsafe { real::epoll_pwait(epoll, events, room, 0, mask) }
+        match unsafe { real::epoll_pwait(epoll, events, room, 0, mask) } {
+            // SAFETY: as above.
+            0 => unsafe { signals.handle(mask) },
+            found => found,
+        }
     })
 }
 
@@ -374,6 +392,10 @@ pub(super) unsafe extern "C" fn epoll_pwait2(
     let signals = unsafe { Signals::new(mask) };
     epoll_by(epoll, deadline.and_then(Result::ok).flatten(), &signals, || {
         // SAFETY: the caller's promise.
-        unsafe { real::epoll_pwait(epoll, events, room, 0, mask) }
+        match unsafe { real::epoll_pwait(epoll, events, room, 0, mask) } {
+            // SAFETY: as above.
+            0 => unsafe { signals.handle(mask) },
+            found => found,
+        }
     })
 }

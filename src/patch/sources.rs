@@ -230,6 +230,17 @@ pub(super) fn is_nonblocking(fd: c_int) -> bool {
     flags == -1 || flags & libc::O_NONBLOCK != 0
 }
 
+/// Whether the descriptor is open for this direction.
+pub(super) fn is_open_for(fd: c_int, direction: Direction) -> bool {
+    let other = match direction {
+        Direction::Read => libc::O_WRONLY,
+        Direction::Write => libc::O_RDONLY,
+    };
+    // SAFETY: no pointers.
+    let flags = unsafe { real::fcntl(fd, libc::F_GETFL, 0) };
+    flags != -1 && flags & libc::O_ACCMODE != other
+}
+
 fn status(fd: c_int) -> Option<libc::stat> {
     let saved = errno();
     // SAFETY: all zeros is valid for it, and the kernel writes no more than that.

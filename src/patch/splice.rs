@@ -1,78 +1,53 @@
 //! sendfile, splice, tee, vmsplice: what moves bytes without a buffer. `std::io::copy` uses the first two.
 //!
-//! sendfile has no way not to wait, and takes the way through a buffer. The others are called with `SPLICE_F_NONBLOCK` once both ends are ready. That flag is for pipes only: what is
-//! to be written to a socket may have to wait in the middle of the call, and does so on a thread of the pool.
+//! The last three are called once both ends are ready, and with `SPLICE_F_NONBLOCK`. That flag is for pipes only;
+//! a socket that is ready takes a small piece without waiting.
 
 use std::ffi::{c_int, c_uint, c_void};
 
 use libc::{iovec, loff_t, off_t, size_t, ssize_t};
 
-use super::file::{EITHER, write};
+use super::file::{EITHER, PIPE_PIECE};
 use super::policy::{FDS, SOCKETS, cooperative_on};
-use super::sources::{self, Operation, Waited};
+use super::sources::{self, Operation};
 use super::{fail, offload, settled};
-use crate::rt::Direction;
 use crate::rt::real::{self, errno};
+use crate::rt::{Direction, hooked};
 
-/// Waits until something can be done at one end. False if the program has made it non-blocking.
-///
-/// # Errors
-/// As for [`Operation::wait`].
-#[track_caller]
-fn await_end(operation: &mut Operation, events: i16) -> Result<bool, c_int> {
-    while !sources::is_ready_now(operation.fd(), events) {
-        if !operation.may_block() {
-            return Ok(false);
-        }
-        if operation.wait()? == Waited::Always {
-            break;
-        }
-    }
-    Ok(true)
-}
+/// After so many times the call is left to a thread of the pool: it would wait for more than poll(2) tells of.
+const REFUSALS: u32 = 10;
 
-/// Moves bytes by `op`, which gets whether it is to be called such that it does not wait for a pipe.
+/// Moves bytes by `op`, which gets flags to add, once all ends are ready.
 #[track_caller]
-fn move_bytes(from: Option<c_int>, to: c_int, op: impl Fn(bool) -> ssize_t) -> ssize_t {
+fn move_bytes(ends: &mut [(Operation, i16)], op: impl Fn(c_uint) -> ssize_t) -> ssize_t {
     let saved = errno();
-    let socket = |fd| sources::kind(fd) == libc::S_IFSOCK;
-    let option = |fd, option| socket(fd).then_some(option);
-    let mut source =
-        from.map(|fd| Operation::new(fd, Direction::Read, option(fd, libc::SO_RCVTIMEO)));
-    let mut sink = Operation::new(to, Direction::Write, option(to, libc::SO_SNDTIMEO));
     let mut refused = 0;
     loop {
-        let from_ready = source.as_mut().map_or(Ok(true), |end| await_end(end, libc::POLLIN));
-        let ready = from_ready.and_then(|ready| Ok(ready & await_end(&mut sink, libc::POLLOUT)?));
-        let may_wait = match ready {
-            Ok(may_wait) => may_wait,
-            Err(error) => return fail(error),
-        };
-        // Ready, and yet it would wait: for more than poll(2) tells of.
-        let elsewhere = may_wait && (refused > 1 || (socket(to) && sink.may_block()));
-        let count = if elsewhere {
-            // SAFETY: the call is fit for any thread, and its memory is waited for.
-            unsafe { offload::call_borrowing(|| op(false)) }
+        let unready =
+            ends.iter_mut().find(|(end, events)| !sources::is_ready_now(end.fd(), *events));
+        if let Some((end, _)) = unready {
+            match end.wait() {
+                Ok(_) => continue,
+                Err(error) => return fail(error),
+            }
+        }
+        let count = if refused < REFUSALS {
+            op(libc::SPLICE_F_NONBLOCK)
         } else {
-            op(true)
+            // SAFETY: the call is fit for any thread, and its memory is waited for.
+            unsafe { offload::call_borrowing(|| op(0)) }
         };
         match count {
             0.. => return settled(saved, count),
-            _ if errno() == libc::EINTR => {}
-            _ if errno() == libc::EAGAIN && may_wait && !elsewhere => refused += 1,
+            // Somebody else was faster.
+            _ if matches!(errno(), libc::EAGAIN | libc::EINTR) && refused < REFUSALS => {
+                refused += 1;
+                hooked::give_way();
+            }
             _ => return count,
         }
     }
 }
-
-fn is_cooperative(fd: c_int) -> bool {
-    match sources::kind(fd) {
-        libc::S_IFSOCK => cooperative_on(SOCKETS, fd),
-        _ => cooperative_on(FDS, fd),
-    }
-}
-
-const NONBLOCK: c_uint = libc::SPLICE_F_NONBLOCK;
 
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn splice(
@@ -84,21 +59,44 @@ pub(super) unsafe extern "C" fn splice(
     flags: c_uint,
 ) -> ssize_t {
     // SAFETY: the caller's promise.
-    let call = |flags| unsafe { real::splice(from, from_offset, to, to_offset, len, flags) };
-    if flags & NONBLOCK != 0 || len == 0 || !is_cooperative(from) || !is_cooperative(to) {
-        return call(flags);
+    let call = |len, flags| unsafe { real::splice(from, from_offset, to, to_offset, len, flags) };
+    let waits = cooperative_on(EITHER, from) && cooperative_on(EITHER, to);
+    if len == 0 || flags & libc::SPLICE_F_NONBLOCK != 0 || !waits {
+        return call(len, flags);
     }
-    move_bytes(Some(from), to, |quick| call(if quick { flags | NONBLOCK } else { flags }))
+    let is_pipe = |fd| sources::kind(fd) == libc::S_IFIFO;
+    let (out_of_pipe, into_pipe) = (is_pipe(from), is_pipe(to));
+    let is_right = (out_of_pipe || into_pipe)
+        && (from_offset.is_null() || !out_of_pipe)
+        && (to_offset.is_null() || !into_pipe)
+        && sources::is_open_for(from, Direction::Read)
+        && sources::is_open_for(to, Direction::Write);
+    if !is_right {
+        return call(len, flags); // an error
+    }
+    let piece = if into_pipe { len } else { len.min(PIPE_PIECE) };
+    let mut ends = [(Operation::receive(from), libc::POLLIN), (Operation::send(to), libc::POLLOUT)];
+    move_bytes(&mut ends, |more| call(piece, flags | more))
 }
 
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn tee(from: c_int, to: c_int, len: size_t, flags: c_uint) -> ssize_t {
     // SAFETY: no pointers.
     let call = |flags| unsafe { real::tee(from, to, len, flags) };
-    if flags & NONBLOCK != 0 || len == 0 || !is_cooperative(from) || !is_cooperative(to) {
+    let waits = cooperative_on(FDS, from) && cooperative_on(FDS, to);
+    let is_right = || {
+        [from, to].iter().all(|&fd| sources::kind(fd) == libc::S_IFIFO)
+            && sources::is_open_for(from, Direction::Read)
+            && sources::is_open_for(to, Direction::Write)
+    };
+    if len == 0 || flags & libc::SPLICE_F_NONBLOCK != 0 || !waits || !is_right() {
         return call(flags);
     }
-    move_bytes(Some(from), to, |quick| call(if quick { flags | NONBLOCK } else { flags }))
+    let mut ends = [
+        (Operation::new(from, Direction::Read, None), libc::POLLIN),
+        (Operation::new(to, Direction::Write, None), libc::POLLOUT),
+    ];
+    move_bytes(&mut ends, |more| call(flags | more))
 }
 
 /// vmsplice(2). Into a pipe it gives what there is room for, once there is some.
@@ -111,20 +109,16 @@ pub(super) unsafe extern "C" fn vmsplice(
 ) -> ssize_t {
     // SAFETY: the caller's promise.
     let call = |flags| unsafe { real::vmsplice(fd, iov, count, flags) };
-    if flags & NONBLOCK != 0 || count == 0 || !is_cooperative(fd) {
+    let waits = flags & libc::SPLICE_F_NONBLOCK == 0 && count > 0 && cooperative_on(FDS, fd);
+    if !waits || sources::kind(fd) != libc::S_IFIFO {
         return call(flags);
     }
-    // SAFETY: no pointers.
-    let mode = unsafe { real::fcntl(fd, libc::F_GETFL, 0) };
-    if mode == -1 || mode & libc::O_ACCMODE == libc::O_RDONLY {
-        // Out of a pipe: what is there is copied.
-        let mut source = Operation::new(fd, Direction::Read, None);
-        return match await_end(&mut source, libc::POLLIN) {
-            Ok(_) => call(flags),
-            Err(error) => fail(error),
-        };
-    }
-    move_bytes(None, fd, |quick| call(if quick { flags | NONBLOCK } else { flags }))
+    let (direction, events) = match sources::is_open_for(fd, Direction::Write) {
+        true => (Direction::Write, libc::POLLOUT),
+        false => (Direction::Read, libc::POLLIN),
+    };
+    let mut ends = [(Operation::new(fd, direction, None), events)];
+    move_bytes(&mut ends, |more| call(flags | more))
 }
 
 // ---- sendfile -------------------------------------------------------------------------------------
@@ -139,15 +133,26 @@ pub(super) unsafe extern "C" fn sendfile(
     offset: *mut off_t,
     count: size_t,
 ) -> ssize_t {
-    let waits = || match sources::kind(out) {
-        libc::S_IFSOCK => cooperative_on(SOCKETS, out),
-        libc::S_IFIFO => cooperative_on(FDS, out),
-        _ => false,
-    };
-    let is_fit = || sources::kind(from) == libc::S_IFREG && !sources::is_nonblocking(out);
-    if !cooperative_on(EITHER, out) || !waits() || !is_fit() {
-        // SAFETY: the caller's promise.
-        return unsafe { real::sendfile(out, from, offset, count) };
+    // SAFETY: the caller's promise.
+    let call = || unsafe { real::sendfile(out, from, offset, count) };
+    if !cooperative_on(EITHER, out) || sources::kind(from) != libc::S_IFREG {
+        return call();
+    }
+    match sources::kind(out) {
+        // A pipe that has room takes what it has room for.
+        libc::S_IFIFO
+            if cooperative_on(FDS, out) && sources::is_open_for(out, Direction::Write) =>
+        {
+            let mut sink = Operation::new(out, Direction::Write, None);
+            while !sources::is_ready_now(out, libc::POLLOUT) && sink.may_block() {
+                if let Err(error) = sink.wait() {
+                    return fail(error);
+                }
+            }
+            return call();
+        }
+        libc::S_IFSOCK if cooperative_on(SOCKETS, out) && !sources::is_nonblocking(out) => {}
+        _ => return call(),
     }
     // SAFETY: the caller's promise.
     unsafe { send_file(out, from, offset, count) }
@@ -164,7 +169,7 @@ pub(super) unsafe extern "C" fn sendfile64(
     unsafe { sendfile(out, from, offset, count) }
 }
 
-/// sendfile(2) from a file to what has to be waited for.
+/// sendfile(2) from a file to a socket, for which it has no `MSG_DONTWAIT`: the bytes take the way through a buffer.
 ///
 /// # Safety
 /// As for sendfile.
@@ -192,7 +197,7 @@ unsafe fn send_file(out: c_int, from: c_int, offset: *mut off_t, count: size_t) 
         }
         let piece: *const c_void = buf.as_ptr().cast();
         // SAFETY: the kernel has written so many bytes.
-        let sent = unsafe { write(out, piece, got as usize) };
+        let sent = unsafe { super::socket::send(out, piece, got as usize, 0) };
         if sent < 0 {
             error = errno();
             break;

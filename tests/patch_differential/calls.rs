@@ -259,7 +259,7 @@ pub(crate) fn dup(how: Dup, fd: c_int) -> c_int {
 }
 
 /// How many there are of [`wrong`].
-pub(crate) const WRONG: u8 = 40;
+pub(crate) const WRONG: u8 = 42;
 
 /// Calls that fail, or have nothing to do.
 pub(crate) fn wrong(which: u8, fd: c_int, file: c_int) -> i64 {
@@ -318,6 +318,8 @@ pub(crate) fn wrong(which: u8, fd: c_int, file: c_int) -> i64 {
             36 => outcome(libc::readv(file, &iov, 1) as i64),
             37 => outcome(libc::write(fd, nowhere, 4) as i64),
             38 => outcome(libc::read(-1, place, 4) as i64),
+            39 => outcome(libc::splice(file, none.cast(), fd, none.cast(), 4, 0) as i64),
+            40 => outcome(libc::splice(-1, none.cast(), fd, none.cast(), 4, 0) as i64),
             _ => outcome(libc::clock_nanosleep(
                 libc::CLOCK_MONOTONIC,
                 libc::TIMER_ABSTIME,

@@ -10,7 +10,7 @@ use std::thread;
 
 use super::calls::{self, outcome};
 use super::objects::memory_file;
-use super::program::{Kind, LIMIT, Passing, Poll, Way};
+use super::program::{FAR, Kind, LIMIT, Passing, Poll, Way};
 use super::run::{DELAY, World, drain};
 
 type Outcome = (i64, Vec<u8>, Vec<i64>, bool);
@@ -157,7 +157,7 @@ pub(crate) fn fill(world: &mut World, len: usize, poll: Option<Poll>) -> Outcome
                 thread::sleep(DELAY);
                 empty()
             };
-            let ((ready, _), drained) = world.beside(late, || calls::poll(how, &fds, 10_000));
+            let ((ready, _), drained) = world.beside(late, || calls::poll(how, &fds, FAR as i32));
             results.push(ready);
             drained
         }

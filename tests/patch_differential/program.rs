@@ -243,6 +243,8 @@ pub(crate) struct Program {
 
 /// How long limits are.
 pub(crate) const LIMIT: u32 = 4;
+/// Limits of waits that something else ends, in milliseconds.
+pub(crate) const FAR: u32 = 60_000;
 
 /// What the program's own end has to expect.
 struct Model {
@@ -446,13 +448,13 @@ impl Model {
         // epoll refuses the decoys.
         let ready = write || (decoys && !how.is_epoll()) || self.ended || !self.unread.is_empty();
         let (mut limited, mut peer) = (false, Meanwhile::Nothing);
-        let mut millis = [0, LIMIT as i32, 10_000, -1][self.random.usize(..4)];
+        let mut millis = [0, LIMIT as i32, FAR as i32, -1][self.random.usize(..4)];
         if !ready && millis == LIMIT as i32 {
             limited = true;
         } else if !ready && millis != 0 {
             peer = self.meanwhile(0);
         } else if millis == -1 {
-            millis = 10_000;
+            millis = FAR as i32;
         }
         Step::Poll { how, write, millis, decoys, limited, peer }
     }
@@ -463,7 +465,7 @@ impl Model {
         let dont_wait = self.random.u8(..4) == 0;
         let mut flags = if one { libc::MSG_WAITFORONE } else { 0 };
         flags |= if dont_wait { libc::MSG_DONTWAIT } else { 0 };
-        let time = [None, None, Some(10_000)][self.random.usize(..3)];
+        let time = [None, None, Some(FAR)][self.random.usize(..3)];
         // What a stream has comes in pieces of any size.
         if self.kind.is_stream() && self.kind.is_socket() {
             return Step::SendMany { lens: vec![len; count], flags: 0 };
