@@ -197,6 +197,7 @@ fn hosts_by_the_old_functions() {
 }
 
 #[test]
+#[allow(clippy::zombie_processes, reason = "wait4 reaps it")]
 fn children_by_wait4() {
     deadline(60, || {
         same(|| {
