@@ -22,7 +22,8 @@ const ALL: &str = "read readv write writev recv recvfrom recvmsg recvmmsg send s
     sendfile sendfile64 connect accept accept4 close dup dup2 dup3 close_range fcntl fcntl64 ioctl setsockopt \
     splice tee vmsplice flock poll ppoll select pselect epoll_wait epoll_pwait epoll_pwait2 nanosleep \
     clock_nanosleep usleep sleep getaddrinfo getnameinfo gethostbyname gethostbyname2 gethostbyaddr \
-    gethostbyname_r gethostbyname2_r gethostbyaddr_r wait waitpid wait4 waitid pthread_join syscall";
+    gethostbyname_r gethostbyname2_r gethostbyaddr_r wait waitpid wait4 waitid pthread_join syscall \
+    __read_chk __recv_chk __recvfrom_chk __poll_chk __ppoll_chk";
 
 #[test]
 fn everything_is_redefined_and_in_force() {

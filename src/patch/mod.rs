@@ -30,6 +30,8 @@
 //!
 //! `docs/patching.md` has what is cooperative for whom, and what cannot be.
 
+#[cfg(target_env = "gnu")]
+mod checked;
 mod close;
 mod connect;
 mod control;
@@ -96,6 +98,16 @@ static SYMBOLS: &[(&str, Family, Address)] = &[
     ("epoll_wait", policy::POLL, Address(poll::epoll_wait as *const ())),
     ("epoll_pwait", policy::POLL, Address(poll::epoll_pwait as *const ())),
     ("epoll_pwait2", policy::POLL, Address(poll::epoll_pwait2 as *const ())),
+    #[cfg(target_env = "gnu")]
+    ("__read_chk", policy::FDS, Address(checked::__read_chk as *const ())),
+    #[cfg(target_env = "gnu")]
+    ("__recv_chk", policy::SOCKETS, Address(checked::__recv_chk as *const ())),
+    #[cfg(target_env = "gnu")]
+    ("__recvfrom_chk", policy::SOCKETS, Address(checked::__recvfrom_chk as *const ())),
+    #[cfg(target_env = "gnu")]
+    ("__poll_chk", policy::POLL, Address(checked::__poll_chk as *const ())),
+    #[cfg(target_env = "gnu")]
+    ("__ppoll_chk", policy::POLL, Address(checked::__ppoll_chk as *const ())),
     ("syscall", policy::LOCKS, Address(futex::syscall as *const ())),
     ("nanosleep", policy::TIME, Address(time::nanosleep as *const ())),
     ("clock_nanosleep", policy::TIME, Address(time::clock_nanosleep as *const ())),

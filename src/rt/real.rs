@@ -254,6 +254,21 @@ real! {
         mask: *const sigset_t,
     ) -> c_int = raw!(SYS_epoll_pwait2, epoll, events, room, time, mask, SIGSET);
 
+    // Called for buffers that are too small only, for which the C library ends the process.
+    fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, size: size_t) -> ssize_t =
+        std::process::abort();
+    fn __recv_chk(fd: c_int, buf: *mut c_void, len: size_t, size: size_t, flags: c_int) -> ssize_t =
+        std::process::abort();
+    fn __recvfrom_chk(
+        fd: c_int, buf: *mut c_void, len: size_t, size: size_t, flags: c_int,
+        addr: *mut sockaddr, addr_len: *mut socklen_t,
+    ) -> ssize_t = std::process::abort();
+    fn __poll_chk(fds: *mut pollfd, count: nfds_t, millis: c_int, size: size_t) -> c_int =
+        std::process::abort();
+    fn __ppoll_chk(
+        fds: *mut pollfd, count: nfds_t, time: *const timespec, mask: *const sigset_t, size: size_t,
+    ) -> c_int = std::process::abort();
+
     fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int =
         raw!(SYS_nanosleep, time, left);
     fn clock_nanosleep(
