@@ -257,6 +257,12 @@ fn futex(word: &AtomicU32, op: i32, value: u32, time: *const libc::timespec, bit
     result
 }
 
+/// Whether a thread of this process waits in the kernel.
+fn is_asleep(thread: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().starts_with('S')
+}
+
 #[test]
 fn the_call_itself() {
     deadline(30, || {
@@ -301,15 +307,23 @@ fn the_call_itself() {
                 futex(&word, libc::FUTEX_WAIT_BITSET | private, 1, std::ptr::null(), bits)
             }));
         }
+        let (announce, announced) = mpsc::channel();
         let threads: Vec<_> = (0..2)
             .map(|_| {
-                let word = word.clone();
+                let (word, announce) = (word.clone(), announce.clone());
                 thread::spawn(move || {
+                    // SAFETY: it takes nothing.
+                    announce.send(unsafe { libc::gettid() }).unwrap();
                     futex(&word, libc::FUTEX_WAIT_BITSET | private, 1, std::ptr::null(), 4)
                 })
             })
             .collect();
-        sleep(100 * MS);
+        sleep(10 * MS); // the coroutines run
+        for thread in announced.iter().take(2) {
+            while !is_asleep(thread) {
+                sleep(MS);
+            }
+        }
         let wake = libc::FUTEX_WAKE_BITSET | private;
         assert_eq!(futex(&word, wake, 1, std::ptr::null(), 8), 0);
         assert_eq!(futex(&word, wake, 9, std::ptr::null(), 2), 2);

@@ -220,6 +220,40 @@ fn connecting_succeeds_is_refused_and_is_done_once() {
     });
 }
 
+/// To a listener whose queue is full, who does not answer.
+#[test]
+fn connecting_keeps_its_time_limit() {
+    deadline(60, || {
+        let (native, patched) = both(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            // SAFETY: no pointers: a queue of one.
+            unsafe { libc::listen(listener.as_raw_fd(), 0) };
+            let addr = listener.local_addr().unwrap();
+            let _in_queue = TcpStream::connect(addr).unwrap();
+            // SAFETY: plain data, of the lengths that are given; the descriptor is ours.
+            unsafe {
+                let mut name: libc::sockaddr_in = mem::zeroed();
+                name.sin_family = libc::AF_INET as u16;
+                name.sin_port = addr.port().to_be();
+                name.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+                let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+                let stream = TcpStream::from_raw_fd(fd);
+                stream.set_write_timeout(Some(WAIT)).unwrap();
+                let connect = || {
+                    let len = size_of_val(&name) as u32;
+                    outcome(libc::connect(fd, (&raw const name).cast(), len))
+                };
+                let start = Instant::now();
+                let first = connect();
+                (first, start.elapsed(), connect())
+            }
+        });
+        assert_eq!((native.0, native.2), (patched.0, patched.2));
+        assert_eq!(native.0, -i64::from(libc::EINPROGRESS));
+        assert!(patched.1 >= WAIT && patched.1 < WAIT + Duration::from_secs(3), "{:?}", patched.1);
+    });
+}
+
 fn abstract_name(name: &str) -> SocketAddr {
     SocketAddr::from_abstract_name(format!("greenling-{name}-{}", std::process::id())).unwrap()
 }

@@ -1,19 +1,23 @@
 //! What ends a descriptor: whoever waits for it is woken, and its number starts clean.
 //!
 //! These act for every caller, on whatever thread, since the descriptor is the process's. For a descriptor
-//! that nobody has ever waited for they cost a look into a table. `O_NONBLOCK` needs no watching: it is read
-//! from the kernel when it matters.
+//! that nobody has ever waited for they cost a look into a table.
 
 use std::ffi::{c_int, c_uint};
 
-use super::sources;
+use super::{settings, sources};
 use crate::rt::real::{self, errno, set_errno};
 
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn close(fd: c_int) -> c_int {
     sources::forget(fd);
     // SAFETY: the caller's promise.
-    unsafe { real::close(fd) }
+    let result = unsafe { real::close(fd) };
+    // Somebody who used it meanwhile may have remembered something of it.
+    if let Some(settings) = sources::settings(fd) {
+        settings.reset();
+    }
+    result
 }
 
 /// Whether dup2 or dup3 is about to close `new`.
@@ -34,7 +38,11 @@ pub(super) unsafe extern "C" fn dup2(old: c_int, new: c_int) -> c_int {
         sources::forget(new);
     }
     // SAFETY: the caller's promise.
-    unsafe { real::dup2(old, new) }
+    let result = unsafe { real::dup2(old, new) };
+    if result >= 0 && old != new {
+        settings::duplicated(old, new);
+    }
+    result
 }
 
 #[unsafe(no_mangle)]
@@ -43,7 +51,11 @@ pub(super) unsafe extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_
         sources::forget(new);
     }
     // SAFETY: the caller's promise.
-    unsafe { real::dup3(old, new, flags) }
+    let result = unsafe { real::dup3(old, new, flags) };
+    if result >= 0 {
+        settings::duplicated(old, new);
+    }
+    result
 }
 
 #[unsafe(no_mangle)]

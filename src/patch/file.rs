@@ -4,20 +4,20 @@
 //! that for its kind, and otherwise asked by poll(2) whether the call would block. Regular files, directories
 //! and disks are never waited for.
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_int, c_void};
 use std::time::Duration;
 
-use libc::{iovec, loff_t, size_t, ssize_t};
+use libc::{iovec, size_t, ssize_t};
 
 use super::policy::{FDS, Family, SOCKETS, cooperative_on};
 use super::socket::{after, buffers, send_all};
 use super::sources::{self, Operation, Waited};
-use super::{fail, offload, settled};
+use super::{fail, offload, settings, settled};
 use crate::rt::real::{self, errno};
-use crate::rt::{Deadline, Direction, hooked};
+use crate::rt::{Deadline, Direction};
 
 /// What a pipe takes in one piece once it is ready.
-const PIPE_PIECE: usize = libc::PIPE_BUF;
+pub(super) const PIPE_PIECE: usize = libc::PIPE_BUF;
 /// What a terminal takes.
 const TTY_PIECE: usize = 256;
 /// More buffers are an error, which is the call's to return.
@@ -32,11 +32,16 @@ enum What {
     Plain,
 }
 
-const EITHER: Family = Family(SOCKETS.0 | FDS.0);
+pub(super) const EITHER: Family = Family(SOCKETS.0 | FDS.0);
 
 /// What a call on `fd` is to do, for a caller that may wait.
 fn what(fd: c_int) -> What {
-    match sources::kind(fd) {
+    if settings::is_likely_socket(fd) && cooperative_on(SOCKETS, fd) {
+        return What::Socket;
+    }
+    let kind = sources::kind(fd);
+    settings::set_likely_socket(fd, kind == libc::S_IFSOCK);
+    match kind {
         libc::S_IFSOCK if cooperative_on(SOCKETS, fd) => What::Socket,
         libc::S_IFSOCK | libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK | libc::S_IFLNK => {
             What::Plain
@@ -44,6 +49,17 @@ fn what(fd: c_int) -> What {
         _ if cooperative_on(FDS, fd) => What::Waitable,
         _ => What::Plain,
     }
+}
+
+/// Calls `op` again if it has tried a socket's call on what is no socket any more: the number was reused,
+/// unseen. Nothing has been done then.
+fn unless_mistaken(fd: c_int, op: impl Fn() -> ssize_t) -> ssize_t {
+    let done = op();
+    if done >= 0 || errno() != libc::ENOTSOCK || !settings::is_likely_socket(fd) {
+        return done;
+    }
+    settings::set_likely_socket(fd, false);
+    op()
 }
 
 // ---- reading --------------------------------------------------------------------------------------
@@ -55,7 +71,7 @@ pub(super) unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, len: size_t) -
         return unsafe { real::read(fd, buf, len) };
     }
     // SAFETY: the caller's promise, in all of them.
-    unsafe {
+    unless_mistaken(fd, || unsafe {
         match what(fd) {
             What::Socket => super::socket::recv(fd, buf, len, 0),
             What::Waitable => {
@@ -64,7 +80,7 @@ pub(super) unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, len: size_t) -
             }
             What::Plain => real::read(fd, buf, len),
         }
-    }
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -74,7 +90,7 @@ pub(super) unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int
         return unsafe { real::readv(fd, iov, count) };
     }
     // SAFETY: the caller's promise, in all of them.
-    unsafe {
+    unless_mistaken(fd, || unsafe {
         let (bufs, len) = buffers(iov, count as usize);
         match what(fd) {
             What::Socket if len > 0 => {
@@ -86,7 +102,7 @@ pub(super) unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int
             What::Waitable if len > 0 => read_waitable(fd, bufs, || real::readv(fd, iov, count)),
             _ => real::readv(fd, iov, count),
         }
-    }
+    })
 }
 
 /// Reads from something that is neither a socket nor a file; by `blocking` where it is known not to block.
@@ -197,7 +213,7 @@ pub(super) unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: size_t
         return unsafe { real::write(fd, buf, len) };
     }
     // SAFETY: the caller's promise, in all of them.
-    unsafe {
+    unless_mistaken(fd, || unsafe {
         match what(fd) {
             What::Socket => super::socket::send(fd, buf, len, 0),
             What::Waitable => {
@@ -205,7 +221,7 @@ pub(super) unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: size_t
             }
             What::Plain => real::write(fd, buf, len),
         }
-    }
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -215,7 +231,7 @@ pub(super) unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_in
         return unsafe { real::writev(fd, iov, count) };
     }
     // SAFETY: the caller's promise, in all of them.
-    unsafe {
+    unless_mistaken(fd, || unsafe {
         let (bufs, len) = buffers(iov, count as usize);
         match what(fd) {
             What::Socket if len > 0 => send_all(fd, 0, len, |done, flags| {
@@ -228,7 +244,7 @@ pub(super) unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_in
             What::Waitable if len > 0 => write_waitable(fd, bufs, len),
             _ => real::writev(fd, iov, count),
         }
-    }
+    })
 }
 
 /// Writes everything to something that is neither a socket nor a file; what was written goes before an
@@ -298,61 +314,6 @@ unsafe fn write_ready(fd: c_int, rest: &[iovec]) -> ssize_t {
             real::writev(fd, rest.as_ptr(), rest.len() as c_int)
         } else {
             real::write(fd, first.iov_base, first.iov_len.min(piece))
-        }
-    }
-}
-
-// ---- splice ---------------------------------------------------------------------------------------
-
-/// Waits for both ends, and then moves what surely does not block: what goes into a pipe does not, by a flag, and
-/// a socket that is ready takes a small piece.
-#[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn splice(
-    from: c_int,
-    from_offset: *mut loff_t,
-    to: c_int,
-    to_offset: *mut loff_t,
-    len: size_t,
-    flags: c_uint,
-) -> ssize_t {
-    // SAFETY: the caller's promise.
-    let call = |len, flags| unsafe { real::splice(from, from_offset, to, to_offset, len, flags) };
-    let coop = cooperative_on(EITHER, from) && cooperative_on(EITHER, to);
-    if len == 0 || flags & libc::SPLICE_F_NONBLOCK != 0 || !coop {
-        return call(len, flags);
-    }
-    let is_pipe = |fd| sources::kind(fd) == libc::S_IFIFO;
-    let (out_of_pipe, into_pipe) = (is_pipe(from), is_pipe(to));
-    let is_right = (out_of_pipe || into_pipe)
-        && (from_offset.is_null() || !out_of_pipe)
-        && (to_offset.is_null() || !into_pipe)
-        && sources::is_open_for(from, Direction::Read)
-        && sources::is_open_for(to, Direction::Write);
-    if !is_right {
-        return call(len, flags); // an error
-    }
-    let saved = errno();
-    let piece = if into_pipe { len } else { len.min(PIPE_PIECE) };
-    let (mut input, mut output) = (Operation::receive(from), Operation::send(to));
-    loop {
-        let waited = if !sources::is_ready_now(from, libc::POLLIN) {
-            input.wait()
-        } else if !sources::is_ready_now(to, libc::POLLOUT) {
-            output.wait()
-        } else {
-            let count = call(piece, flags | libc::SPLICE_F_NONBLOCK);
-            if count >= 0 {
-                return settled(saved, count);
-            }
-            if !matches!(errno(), libc::EAGAIN | libc::EINTR) {
-                return count;
-            }
-            // Somebody else was faster.
-            hooked::give_way();
-            continue;
-        };
-        if let Err(error) = waited {
-            return fail(error);
         }
     }
 }

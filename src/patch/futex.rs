@@ -13,11 +13,10 @@
 //! By the lock the waiter sees the changed word or the waker sees the waiter. By the fence and the count (both
 //! sequentially consistent) the same holds where the waker does not lock.
 //!
-//! Kills and time limits do not end these waits: std calls again at once, and would spin. They take effect
-//! when the lock is there.
+//! Kills and time limits do not end waits for a lock: std calls again at once, and would spin. They take effect
+//! when the lock is there. Waits with an end of their own (`Condvar::wait_timeout`) end early.
 
-use std::cell::{Cell, RefCell, UnsafeCell};
-use std::collections::BTreeMap;
+use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_long};
 use std::ptr;
 use std::sync::Once;
@@ -28,8 +27,8 @@ use libc::timespec;
 
 use super::policy::{LOCKS, cooperative_even_unwinding};
 use super::time::{duration, now_by};
-use super::{fail, offload, settled};
-use crate::rt::hooked::{self, Lock};
+use super::{fail, insist, offload, per_thread, settled};
+use crate::rt::hooked::{self, EMPTY, Lock, NOTIFIED, PARKED};
 use crate::rt::real::{self, errno};
 use crate::rt::{Deadline, Reason, Unparker, Woken};
 
@@ -125,7 +124,8 @@ fn bucket(address: usize) -> &'static Bucket {
 
 // ---- waiting --------------------------------------------------------------------------------------
 
-/// Parks the calling coroutine while the word is as expected.
+/// Parks the calling coroutine while the word is as expected; `is_plain` says that it is FUTEX_WAIT, and not
+/// std's FUTEX_WAIT_BITSET.
 ///
 /// # Safety
 /// `word` must be valid.
@@ -135,7 +135,8 @@ unsafe fn wait(
     expected: u32,
     bitset: u32,
     deadline: Option<Deadline>,
-) -> Result<(), c_int> {
+    is_plain: bool,
+) -> Ended {
     let address = word as usize;
     // SAFETY: the caller's promise; whoever else uses it does so atomically.
     let value = unsafe { AtomicU32::from_ptr(word) };
@@ -153,12 +154,13 @@ unsafe fn wait(
     let is_parker = expected == PARKED && per_thread::parker() == Some(address);
     let (as_expected, shared) = {
         let mut list = bucket.list.lock();
-        let mut now = value.load(Ordering::SeqCst);
-        if is_parker && now != NOTIFIED && now != expected {
-            // Another coroutine of this thread has left its mark in the thread's only token.
-            let mark = value.compare_exchange(now, expected, Ordering::SeqCst, Ordering::SeqCst);
-            now = mark.map_or_else(|now| now, |_| expected);
-        }
+        // The mark of thread::park is for while the hub sleeps (`rt::token`).
+        let now = match is_parker {
+            true => value
+                .compare_exchange(expected, EMPTY, Ordering::SeqCst, Ordering::SeqCst)
+                .unwrap_or_else(|now| now),
+            false => value.load(Ordering::SeqCst),
+        };
         let is_ours = |other: &Node| other.address == address && other.hub == node.hub;
         let shared = now == expected && list.find(is_ours).is_some();
         if now == expected {
@@ -169,37 +171,142 @@ unsafe fn wait(
     };
     if !as_expected {
         WAITING.fetch_sub(1, Ordering::SeqCst);
-        return Err(spinning::note(address));
+        insist::note(address);
+        return Ended { result: Err(libc::EAGAIN), is_parker };
     }
-    spinning::forget();
-    if shared && (is_parker || per_thread::is_in_own_storage(address)) {
-        per_thread::complain();
+    insist::forget();
+    if shared && is_plain && expected == 1 && per_thread::is_in_own_storage(address) {
+        per_thread::refuse();
     }
-    let outcome = loop {
-        let woken = hooked::park_shielded(Reason::Wait("a lock of std's (futex)"), deadline);
-        let mut list = bucket.list.lock();
-        if !node.linked.get() {
-            break Ok(());
+    let outcome = if is_parker {
+        // SAFETY: valid by the caller's promise, for as long as it waits; the thread has one such word.
+        unsafe { hooked::await_token(word.cast(), wake_everybody) };
+        if shared && hooked::share_token() {
+            per_thread::complain();
+            // So that those before this one come back, and look again, too.
+            wake_everybody(address);
         }
-        if woken == Woken::Unparked {
-            continue;
-        }
-        // SAFETY: just seen.
-        unsafe { list.unlink(&node) };
-        break Err(woken);
+        let look_again = match hooked::token_is_shared() {
+            true => Deadline::after(LOOK_AGAIN),
+            false => None,
+        };
+        let outcome = park(bucket, &node, deadline, Patience::for_token(deadline, look_again));
+        hooked::leave_token();
+        outcome
+    } else {
+        park(bucket, &node, deadline, Patience::Calm)
     };
     WAITING.fetch_sub(1, Ordering::SeqCst);
-    match outcome {
-        Ok(()) if is_parker => {
-            // All who share the token have been woken, since nobody can tell whom it was meant for.
-            value.store(NOTIFIED, Ordering::SeqCst);
-            Ok(())
-        }
+    let result = match outcome {
         Ok(()) => Ok(()),
-        Err(Woken::TimedOut) => Err(libc::ETIMEDOUT),
         Err(Woken::Deadlocked) => deadlocked(),
-        Err(_) => Ok(()), // a shielded wait has no other end; waking for no reason is allowed
+        // Waking for no reason is allowed, but std's channels would take it for a wake-up of theirs: so a wait
+        // that a kill or a time limit ends early is one whose time is over.
+        Err(_) => Err(libc::ETIMEDOUT),
+    };
+    Ended { result, is_parker }
+}
+
+/// Parks until the node, which is in the bucket's list, is out of it.
+///
+/// # Errors
+/// What has ended the wait otherwise.
+#[track_caller]
+fn park(
+    bucket: &Bucket,
+    node: &Node,
+    deadline: Option<Deadline>,
+    mut patience: Patience,
+) -> Result<(), Woken> {
+    let reason = Reason::Wait("a lock of std's (futex)");
+    loop {
+        let woken = match patience {
+            Patience::Sharing(look_again) => hooked::park(reason, Some(look_again)),
+            Patience::Doubtful => hooked::park(reason, Deadline::after(LONG)),
+            Patience::Calm => hooked::park(reason, deadline),
+            Patience::Insisting => hooked::park_shielded(reason, deadline),
+            Patience::Doomed => hooked::park_shielded(reason, Deadline::after(LONG)),
+        };
+        let mut list = bucket.list.lock();
+        if !node.linked.get() {
+            return Ok(());
+        }
+        match (woken, patience) {
+            (Woken::Unparked, _) => {}
+            (Woken::TimedOut, Patience::Doubtful) => {
+                drop(list);
+                patience = Patience::Calm;
+                per_thread::tell_of_long_wait(LONG);
+            }
+            (Woken::TimedOut, Patience::Doomed) => {
+                drop(list);
+                patience = Patience::Insisting;
+                tell_of_long_wait();
+            }
+            (Woken::Killed | Woken::Elapsed, _) if deadline.is_none() => {
+                patience = Patience::Doomed;
+            }
+            (Woken::Killed | Woken::Elapsed, _) if !insist::may_end_early(node.address) => {
+                patience = Patience::Insisting;
+            }
+            _ => {
+                // SAFETY: just seen.
+                unsafe { list.unlink(node) };
+                let looks = woken == Woken::TimedOut && matches!(patience, Patience::Sharing(_));
+                return if looks { Ok(()) } else { Err(woken) };
+            }
+        }
     }
+}
+
+/// How a wait has ended.
+struct Ended {
+    result: Result<(), c_int>,
+    /// Whether it was for the thread's token.
+    is_parker: bool,
+}
+
+/// After which time a coroutine that shares the thread's token with others looks whether it has been meant
+/// before, since another one may have taken the notice unseen.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long a coroutine that was killed, or is over its time limit, waits for a lock before that is logged.
+const LONG: Duration = Duration::from_secs(10);
+
+/// What a kill or a time limit means to a wait.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// It looks again then.
+    Sharing(Deadline),
+    /// As the next one; a wait by thread::park, which may be for what never comes (`per_thread`).
+    Doubtful,
+    /// A first wait with an end of its own (`Condvar::wait_timeout`) ends. Others go on.
+    Calm,
+    /// Nothing any more.
+    Insisting,
+    /// It has come, in a wait without end.
+    Doomed,
+}
+
+impl Patience {
+    /// For a wait by thread::park.
+    fn for_token(deadline: Option<Deadline>, look_again: Option<Deadline>) -> Patience {
+        match (look_again, deadline) {
+            (Some(look), None) => Patience::Sharing(look),
+            (Some(look), Some(end)) if look.0 < end.0 => Patience::Sharing(look),
+            (None, None) => Patience::Doubtful,
+            _ => Patience::Calm,
+        }
+    }
+}
+
+#[cold]
+fn tell_of_long_wait() {
+    log::warn!(
+        "coroutine {} was killed, or is over its time limit, and has been waiting for a lock of std's (futex) \
+         for {LONG:?} since: it ends only when it gets that",
+        hooked::task_id(),
+    );
 }
 
 /// std would call again for ever, and nothing may unwind through it: so this ends the process, as the panic of
@@ -208,10 +315,6 @@ unsafe fn wait(
 fn deadlocked() -> ! {
     panic!("deadlock: nothing can ever run again\n{}", hooked::deadlock_report())
 }
-
-/// What std's thread::park puts into the thread's token while it waits, and what ends that.
-const PARKED: u32 = u32::MAX;
-const NOTIFIED: u32 = 1;
 
 /// When a wait ends.
 ///
@@ -261,6 +364,11 @@ fn wake(address: usize, limit: usize, bitset: u32) -> usize {
         }
     }
     woken
+}
+
+/// Wakes all coroutines that wait for the word.
+fn wake_everybody(address: usize) {
+    wake(address, usize::MAX, u32::MAX);
 }
 
 /// FUTEX_WAKE and FUTEX_WAKE_BITSET: the kernel's waiters and ours, up to a common limit.
@@ -391,11 +499,21 @@ unsafe fn wait_here(
             return result as c_long;
         }
     }
+    let is_plain = a[1] as c_int & !libc::FUTEX_PRIVATE_FLAG == libc::FUTEX_WAIT;
     // SAFETY: the caller's promise.
-    match unsafe { wait(a[0] as *mut u32, expected, bitset, deadline) } {
+    let ended = unsafe { wait(a[0] as *mut u32, expected, bitset, deadline, is_plain) };
+    let result = match ended.result {
         Ok(()) => settled(saved, 0),
         Err(error) => fail(error) as c_long,
+    };
+    if ended.is_parker {
+        // thread::park comes back only by a notice: else it would ask for ever, without a call. The last thing
+        // that is done, since another coroutine would take it. All who share the token get one, since nobody
+        // can tell whom it was meant for; waking for no reason is allowed.
+        // SAFETY: the caller's promise; whoever else uses it does so atomically.
+        unsafe { AtomicU32::from_ptr(a[0] as *mut u32) }.store(NOTIFIED, Ordering::SeqCst);
     }
+    result
 }
 
 /// syscall(2): futex goes the way above, every other number straight to the kernel. (It is variadic in C;
@@ -419,155 +537,16 @@ pub(super) unsafe extern "C" fn syscall(
     unsafe { real::raw(number, args) as c_long }
 }
 
-// ---- what belongs to a thread ---------------------------------------------------------------------
-
-/// Waiting that is tied to the thread: std's thread::park (and with it mpsc and crossbeam-channel) and
-/// parking_lot have one word for each thread. Two coroutines of one thread cannot wait by it at once.
-mod per_thread {
-    use super::*;
-
-    thread_local! {
-        static PARKER: Cell<Option<usize>> = const { Cell::new(None) };
-        static PROBING: Cell<bool> = const { Cell::new(false) };
-    }
-
-    /// The words of threads whose coroutines have waited by them; a small set, and hints only.
-    static PARKERS: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
-
-    fn place(address: usize) -> &'static AtomicUsize {
-        &PARKERS[(address >> 3) % PARKERS.len()]
-    }
-
-    /// The word of the calling thread's thread::park. Found out by calling that, with no time to wait.
-    pub(super) fn parker() -> Option<usize> {
-        if PARKER.get().is_none() {
-            PROBING.set(true);
-            std::thread::park_timeout(Duration::ZERO);
-            if PROBING.replace(false) {
-                // There was a token, which has been taken: it belongs back.
-                std::thread::current().unpark();
-            }
-        }
-        let address = PARKER.get()?;
-        place(address).store(address, Ordering::SeqCst);
-        Some(address)
-    }
-
-    /// Whether it is the wait of [`parker`]'s own call.
-    pub(super) fn is_probing(address: usize) -> bool {
-        let probing = PROBING.replace(false);
-        if probing {
-            PARKER.set(Some(address));
-            real::set_errno(libc::ETIMEDOUT);
-        }
-        probing
-    }
-
-    pub(super) fn is_parker_of_any(address: usize) -> bool {
-        place(address).load(Ordering::SeqCst) == address
-    }
-
-    /// Whether the word lies in the calling thread's thread-local storage, as parking_lot's does.
-    pub(super) fn is_in_own_storage(address: usize) -> bool {
-        struct Search {
-            address: usize,
-            found: bool,
-        }
-        unsafe extern "C" fn look(
-            info: *mut libc::dl_phdr_info,
-            _: libc::size_t,
-            data: *mut libc::c_void,
-        ) -> c_int {
-            // SAFETY: dl_iterate_phdr hands out valid objects, and `data` is the search below.
-            unsafe {
-                let (info, search) = (&*info, &mut *data.cast::<Search>());
-                let start = info.dlpi_tls_data as usize;
-                for header in 0..usize::from(info.dlpi_phnum) {
-                    let header = &*info.dlpi_phdr.add(header);
-                    let offset = search.address.wrapping_sub(start);
-                    if header.p_type == libc::PT_TLS && start != 0 {
-                        search.found |= offset < header.p_memsz as usize;
-                    }
-                }
-                c_int::from(search.found)
-            }
-        }
-        let mut search = Search { address, found: false };
-        let data: *mut Search = &mut search;
-        // SAFETY: `look` has the right signature, and the search outlives the call.
-        unsafe { libc::dl_iterate_phdr(Some(look), data.cast()) };
-        search.found
-    }
-
-    #[cold]
-    pub(super) fn complain() {
-        static ONCE: Once = Once::new();
-        ONCE.call_once(|| {
-            log::error!(
-                "two coroutines of one thread wait by what the thread has only one of \
-                 (std::thread::park, std::sync::mpsc, crossbeam-channel, parking_lot): a wake-up may be lost. \
-                 Use greenling::thread::park, greenling::sync::mpsc, or std's locks"
-            );
-        });
-    }
-}
-
-/// Callers that do nothing but ask: a word that never is as they expect it.
-mod spinning {
-    use super::*;
-
-    /// So many times in a row, for one coroutine and one word, is no coincidence any more.
-    const TOO_OFTEN: u32 = 1000;
-    /// How long it has to pause from then on.
-    const PAUSE: Duration = Duration::from_millis(1);
-
-    thread_local! {
-        static SPINNERS: RefCell<BTreeMap<u64, (usize, u32)>> =
-            const { RefCell::new(BTreeMap::new()) };
-    }
-
-    /// Counts a wait that came to nothing; what it is to return.
-    #[track_caller]
-    pub(super) fn note(address: usize) -> c_int {
-        let task = hooked::task_id();
-        let count = SPINNERS.with_borrow_mut(|spinners| {
-            if spinners.len() > 1000 {
-                spinners.clear();
-            }
-            let entry = spinners.entry(task).or_insert((address, 0));
-            *entry = if entry.0 == address { (address, entry.1 + 1) } else { (address, 1) };
-            entry.1
-        });
-        if count < TOO_OFTEN {
-            hooked::charge();
-        } else {
-            if count == TOO_OFTEN {
-                log::error!(
-                    "a coroutine spins on a lock's word (futex) that is never as it expects"
-                );
-            }
-            let _ = hooked::park_shielded(
-                Reason::Wait("a lock's word that is never as expected"),
-                Deadline::after(PAUSE),
-            );
-        }
-        libc::EAGAIN
-    }
-
-    pub(super) fn forget() {
-        let task = hooked::task_id();
-        SPINNERS.with_borrow_mut(|spinners| {
-            if !spinners.is_empty() {
-                spinners.remove(&task);
-            }
-        });
-    }
-}
-
 // ---- fork -----------------------------------------------------------------------------------------
 
+/// To be called when the functions are turned on.
+pub(super) fn prepare() {
+    per_thread::prepare();
+    prepare_for_forks();
+}
+
 /// To be called once: no bucket may be locked, by a thread that is not there, in the child of a fork.
-pub(super) fn prepare_for_forks() {
+fn prepare_for_forks() {
     extern "C" fn before() {
         for bucket in &TABLE {
             std::mem::forget(bucket.list.lock());

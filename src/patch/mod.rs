@@ -25,24 +25,30 @@
 //! # Kills and time limits
 //! Nothing unwinds through a redefined function, since C may be on the stack. A kill or a time limit that
 //! arrives in one makes it return −1 with `ECANCELED`, and the unwinding begins at the coroutine's next wait in
-//! a function of this crate. std's `sleep` ends early instead, and std's locks are acquired first. Code that
-//! ignores the error and never calls this crate is not ended by it.
+//! a function of this crate. Sleeps and `Condvar::wait_timeout` end early instead, and std's locks are acquired
+//! first. Code that ignores the error and never calls this crate is not ended by it.
 //!
 //! `docs/patching.md` has what is cooperative for whom, and what cannot be.
 
 #[cfg(target_env = "gnu")]
 mod checked;
 mod close;
+mod connect;
+mod control;
 mod dns;
 mod file;
 mod futex;
+mod insist;
 mod offload;
+mod per_thread;
 mod policy;
 mod poll;
 mod process;
 mod report;
+mod settings;
 mod socket;
 mod sources;
+mod splice;
 mod time;
 
 use std::ffi::c_int;
@@ -63,20 +69,28 @@ static SYMBOLS: &[(&str, Family, Address)] = &[
     ("sendto", policy::SOCKETS, Address(socket::sendto as *const ())),
     ("sendmsg", policy::SOCKETS, Address(socket::sendmsg as *const ())),
     ("sendmmsg", policy::SOCKETS, Address(socket::sendmmsg as *const ())),
-    ("sendfile", policy::SOCKETS, Address(socket::sendfile as *const ())),
-    ("sendfile64", policy::SOCKETS, Address(socket::sendfile64 as *const ())),
-    ("connect", policy::SOCKETS, Address(socket::connect as *const ())),
-    ("accept", policy::SOCKETS, Address(socket::accept as *const ())),
-    ("accept4", policy::SOCKETS, Address(socket::accept4 as *const ())),
+    ("sendfile", policy::SOCKETS, Address(splice::sendfile as *const ())),
+    ("sendfile64", policy::SOCKETS, Address(splice::sendfile64 as *const ())),
+    ("connect", policy::SOCKETS, Address(connect::connect as *const ())),
+    ("accept", policy::SOCKETS, Address(connect::accept as *const ())),
+    ("accept4", policy::SOCKETS, Address(connect::accept4 as *const ())),
     ("read", policy::FDS, Address(file::read as *const ())),
     ("readv", policy::FDS, Address(file::readv as *const ())),
     ("write", policy::FDS, Address(file::write as *const ())),
     ("writev", policy::FDS, Address(file::writev as *const ())),
-    ("splice", policy::FDS, Address(file::splice as *const ())),
     ("close", policy::FDS, Address(close::close as *const ())),
     ("dup2", policy::FDS, Address(close::dup2 as *const ())),
     ("dup3", policy::FDS, Address(close::dup3 as *const ())),
     ("close_range", policy::FDS, Address(close::close_range as *const ())),
+    ("dup", policy::FDS, Address(control::dup as *const ())),
+    ("fcntl", policy::FDS, Address(control::fcntl as *const ())),
+    ("fcntl64", policy::FDS, Address(control::fcntl64 as *const ())),
+    ("ioctl", policy::FDS, Address(control::ioctl as *const ())),
+    ("setsockopt", policy::SOCKETS, Address(control::setsockopt as *const ())),
+    ("flock", policy::FDS, Address(control::flock as *const ())),
+    ("splice", policy::FDS, Address(splice::splice as *const ())),
+    ("tee", policy::FDS, Address(splice::tee as *const ())),
+    ("vmsplice", policy::FDS, Address(splice::vmsplice as *const ())),
     ("poll", policy::POLL, Address(poll::poll as *const ())),
     ("ppoll", policy::POLL, Address(poll::ppoll as *const ())),
     ("select", policy::POLL, Address(poll::select as *const ())),
@@ -283,7 +297,7 @@ impl Builder {
     pub fn apply(self) {
         std::hint::black_box(SYMBOLS);
         sources::set_process();
-        futex::prepare_for_forks();
+        futex::prepare();
         policy::activate(self.families);
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! A descriptor is adopted when somebody first waits for it, however and whenever it was opened, and
 //! forgotten when it is closed. Its number then begins anew. Since it may also be closed unseen (inside of the
-//! C library, or by a bare system call), every wait makes sure that the registration is of what the number
-//! means now.
+//! C library, or by a bare system call), a wait makes sure that the registration is of what the number means
+//! now: at once, or, by what is remembered of the descriptor (`settings`), when it has lasted for a while.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
+use super::insist;
+use super::settings::{self, GRACE, Settings};
 use crate::rt::real::{self, errno};
 use crate::rt::{self, Deadline, Direction, Reason, Woken, hooked};
 
@@ -18,6 +21,7 @@ struct Source {
     id: AtomicU64,
     /// On which hubs, as a set of bits.
     hubs: AtomicU64,
+    settings: Settings,
 }
 
 /// Sources that are allocated together.
@@ -26,6 +30,12 @@ const CHUNK: usize = 1024;
 const CHUNKS: usize = 16 * 1024;
 
 type Chunk = [Source; CHUNK];
+
+impl Source {
+    const fn new() -> Source {
+        Source { id: AtomicU64::new(0), hubs: AtomicU64::new(0), settings: Settings::new() }
+    }
+}
 
 /// By descriptor. Chunks are never freed.
 static TABLE: [AtomicPtr<Chunk>; CHUNKS] = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
@@ -50,14 +60,24 @@ fn made(fd: c_int) -> Option<&'static Source> {
         return Some(source);
     }
     let slot = TABLE.get(usize::try_from(fd).ok()? / CHUNK)?;
-    let fresh = Box::into_raw(Box::new(
-        [const { Source { id: AtomicU64::new(0), hubs: AtomicU64::new(0) } }; CHUNK],
-    ));
+    // Not by way of the stack, which may be small.
+    let fresh: Box<[Source]> = std::iter::repeat_with(Source::new).take(CHUNK).collect();
+    let fresh: *mut Chunk = Box::into_raw(fresh).cast();
     if slot.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
         // SAFETY: ours, and never published.
         drop(unsafe { Box::from_raw(fresh) });
     }
     existing(fd)
+}
+
+/// What is remembered of a descriptor; nothing of one that nobody has ever waited for.
+pub(super) fn settings(fd: c_int) -> Option<&'static Settings> {
+    existing(fd).map(|source| &source.settings)
+}
+
+/// Has there be a place to remember what is set on a descriptor.
+pub(super) fn make_settings(fd: c_int) {
+    made(fd);
 }
 
 /// The id under which `fd` is registered from now on with the calling thread's hub.
@@ -82,6 +102,7 @@ fn is_still(fd: c_int, id: u64) -> bool {
 /// The descriptor is about to be closed: whoever waits for it is woken and finds that out.
 pub(super) fn forget(fd: c_int) {
     let Some(source) = existing(fd) else { return };
+    source.settings.reset();
     if source.id.load(Ordering::Acquire) == 0 {
         return;
     }
@@ -129,11 +150,31 @@ pub(super) fn wait(
     direction: Direction,
     deadline: Option<Deadline>,
 ) -> Result<Waited, c_int> {
-    let reason = match direction {
+    let id = adopt(fd).ok_or(libc::EBADF)?;
+    let woken = hooked::wait_any(&[(fd, id, direction)], reason(fd, direction), deadline);
+    outcome(woken, &[(fd, id, direction)])
+}
+
+/// As [`wait`], without making sure that the descriptor is what it was.
+///
+/// # Errors
+/// As for [`wait`].
+#[track_caller]
+fn wait_trusting(
+    fd: c_int,
+    direction: Direction,
+    deadline: Option<Deadline>,
+) -> Result<Waited, c_int> {
+    let id = adopt(fd).ok_or(libc::EBADF)?;
+    let woken = hooked::wait_trusting((fd, id, direction), reason(fd, direction), deadline);
+    outcome(woken, &[(fd, id, direction)])
+}
+
+fn reason(fd: c_int, direction: Direction) -> Reason {
+    match direction {
         Direction::Read => Reason::Read(fd),
         Direction::Write => Reason::Write(fd),
-    };
-    wait_any(&[(fd, direction)], reason, deadline)
+    }
 }
 
 /// As [`wait`], for several.
@@ -146,48 +187,32 @@ pub(super) fn wait_any(
     reason: Reason,
     deadline: Option<Deadline>,
 ) -> Result<Waited, c_int> {
-    let mut interests = Interests::new();
+    let mut interests = Vec::with_capacity(fds.len());
     for &(fd, direction) in fds {
         let id = adopt(fd).ok_or(libc::EBADF)?;
         interests.push((fd, id, direction));
     }
-    let woken = hooked::wait_any(interests.as_slice(), reason, deadline)
-        .map_err(|error| error.raw_os_error().unwrap_or(libc::ENOMEM))?;
-    match woken {
+    outcome(hooked::wait_any(&interests, reason, deadline), &interests)
+}
+
+#[track_caller]
+fn outcome(
+    woken: std::io::Result<Option<Woken>>,
+    interests: &[hooked::Interest],
+) -> Result<Waited, c_int> {
+    match woken.map_err(|error| error.raw_os_error().unwrap_or(libc::ENOMEM))? {
         None => Ok(Waited::Always),
         Some(Woken::TimedOut) => Ok(Waited::TimedOut),
         Some(Woken::Unparked) => {
-            let closed = interests.as_slice().iter().any(|&(fd, id, _)| !is_still(fd, id));
+            insist::forget();
+            let closed = interests.iter().any(|&(fd, id, _)| !is_still(fd, id));
             if closed { Err(libc::EBADF) } else { Ok(Waited::Ready) }
         }
         Some(Woken::Deadlocked) => Err(libc::EDEADLK),
-        Some(Woken::Killed | Woken::Elapsed) => Err(libc::ECANCELED),
-    }
-}
-
-/// Interests, without an allocation for one.
-struct Interests {
-    one: Option<hooked::Interest>,
-    more: Vec<hooked::Interest>,
-}
-
-impl Interests {
-    fn new() -> Interests {
-        Interests { one: None, more: Vec::new() }
-    }
-
-    fn push(&mut self, interest: hooked::Interest) {
-        match self.one {
-            None if self.more.is_empty() => self.one = Some(interest),
-            _ => {
-                self.more.extend(self.one.take());
-                self.more.push(interest);
-            }
+        Some(Woken::Killed | Woken::Elapsed) => {
+            insist::note(insist::INTERRUPTED);
+            Err(libc::ECANCELED)
         }
-    }
-
-    fn as_slice(&self) -> &[hooked::Interest] {
-        if self.more.is_empty() { self.one.as_slice() } else { &self.more }
     }
 }
 
@@ -247,8 +272,8 @@ pub(super) fn socket_option(fd: c_int, name: c_int) -> Option<c_int> {
     (got == 0).then_some(value)
 }
 
-/// When an operation that begins now is over by `SO_RCVTIMEO` or `SO_SNDTIMEO`; `None` for never.
-fn socket_deadline(fd: c_int, option: c_int) -> Option<Deadline> {
+/// A socket's `SO_RCVTIMEO` or `SO_SNDTIMEO`; `None` for no limit.
+fn socket_limit(fd: c_int, option: c_int) -> Option<Duration> {
     let mut time = libc::timeval { tv_sec: 0, tv_usec: 0 };
     let mut len = size_of_val(&time) as libc::socklen_t;
     let place: *mut libc::timeval = &mut time;
@@ -258,9 +283,7 @@ fn socket_deadline(fd: c_int, option: c_int) -> Option<Deadline> {
     if got != 0 || (time.tv_sec == 0 && time.tv_usec == 0) {
         return None;
     }
-    let limit =
-        std::time::Duration::new(time.tv_sec.max(0) as u64, time.tv_usec.max(0) as u32 * 1000);
-    Deadline::after(limit)
+    Some(Duration::new(time.tv_sec.max(0) as u64, time.tv_usec.max(0) as u32 * 1000))
 }
 
 /// The waits of one blocking operation: what the program has set on the descriptor is looked up at the first.
@@ -269,7 +292,11 @@ pub(super) struct Operation {
     direction: Direction,
     /// The socket option with its time limit; `None` for what is no socket.
     option: Option<c_int>,
-    deadline: Option<Option<Deadline>>,
+    /// When it was looked up, and that it blocks.
+    since: Option<u64>,
+    /// Whether it was the kernel that said so just now.
+    is_certain: bool,
+    limit: Option<Duration>,
     expired: bool,
 }
 
@@ -283,7 +310,15 @@ impl Operation {
     }
 
     pub(super) fn new(fd: c_int, direction: Direction, option: Option<c_int>) -> Operation {
-        Operation { fd, direction, option, deadline: None, expired: false }
+        Operation {
+            fd,
+            direction,
+            option,
+            since: None,
+            is_certain: false,
+            limit: None,
+            expired: false,
+        }
     }
 
     pub(super) fn fd(&self) -> c_int {
@@ -292,13 +327,39 @@ impl Operation {
 
     /// Whether the program has left the descriptor blocking. Asked once.
     pub(super) fn may_block(&mut self) -> bool {
-        if self.deadline.is_none() {
-            if is_nonblocking(self.fd) {
-                return false;
-            }
-            self.deadline = Some(self.option.and_then(|option| socket_deadline(self.fd, option)));
+        if self.since.is_some() {
+            return true;
+        }
+        self.since = Some(hooked::now());
+        if let Some(limit) = settings::known(self.fd, self.direction) {
+            self.limit = limit;
+            return true;
+        }
+        let blocks = self.ask();
+        if !blocks {
+            self.since = None;
+        }
+        blocks
+    }
+
+    /// Whether the descriptor blocks, by the kernel's answer, which is remembered.
+    #[cold]
+    fn ask(&mut self) -> bool {
+        let asked = settings::asking(self.fd);
+        if is_nonblocking(self.fd) {
+            return false;
+        }
+        self.is_certain = true;
+        self.limit = self.option.and_then(|option| socket_limit(self.fd, option));
+        if let Some(asked) = asked {
+            settings::remember(self.fd, self.direction, self.limit, asked);
         }
         true
+    }
+
+    fn deadline(&self) -> Option<Deadline> {
+        let nanos = u64::try_from(self.limit?.as_nanos()).ok()?;
+        self.since?.checked_add(nanos).map(Deadline)
     }
 
     /// To be called after `EAGAIN`: waits until it is worth another try.
@@ -308,14 +369,22 @@ impl Operation {
     /// as for [`wait`].
     #[track_caller]
     pub(super) fn wait(&mut self) -> Result<Waited, c_int> {
-        if self.expired {
+        if self.expired || !self.may_block() {
             return Err(libc::EAGAIN);
         }
-        if !self.may_block() {
-            return Err(libc::EAGAIN);
+        if !self.is_certain {
+            let grace = [Deadline::after(GRACE), self.deadline()].into_iter().flatten();
+            let grace = grace.min_by_key(|deadline| deadline.0);
+            let waited = wait_trusting(self.fd, self.direction, grace)?;
+            if waited != Waited::TimedOut {
+                return Ok(waited);
+            }
+            // It may be something else than what is remembered.
+            if !self.ask() {
+                return Err(libc::EAGAIN);
+            }
         }
-        let deadline = self.deadline.flatten();
-        let waited = wait(self.fd, self.direction, deadline)?;
+        let waited = wait(self.fd, self.direction, self.deadline())?;
         // The hub may have been late, and the descriptor ready in time: one more try.
         self.expired = waited == Waited::TimedOut;
         Ok(waited)

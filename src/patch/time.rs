@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use libc::{clockid_t, timespec};
 
-use super::fail;
 use super::policy::{TIME, cooperative};
+use super::{fail, insist};
 use crate::rt::real;
 use crate::rt::{Deadline, Reason, Woken, hooked};
 
@@ -37,8 +37,14 @@ fn sleep_until(deadline: Option<Deadline>) -> bool {
     loop {
         match hooked::park(Reason::Sleep, deadline) {
             Woken::Unparked => {}
-            Woken::TimedOut => return true,
-            Woken::Killed | Woken::Elapsed | Woken::Deadlocked => return false,
+            Woken::TimedOut => {
+                insist::forget();
+                return true;
+            }
+            Woken::Killed | Woken::Elapsed | Woken::Deadlocked => {
+                insist::note(insist::INTERRUPTED);
+                return false;
+            }
         }
     }
 }
@@ -67,12 +73,9 @@ pub(super) unsafe extern "C" fn nanosleep(time: *const timespec, left: *mut time
         Ok(deadline) => deadline,
         Err(error) => return fail(error) as c_int,
     };
-    if sleep_until(deadline) {
-        return 0;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { note_rest(left, deadline) };
-    fail(libc::ECANCELED) as c_int
+    // See `clock_nanosleep`.
+    sleep_until(deadline);
+    0
 }
 
 #[unsafe(no_mangle)]
@@ -98,8 +101,8 @@ pub(super) unsafe extern "C" fn clock_nanosleep(
         let span = if is_absolute { duration.saturating_sub(now_by(clock)) } else { duration };
         let deadline = Deadline::after(span);
         if !sleep_until(deadline) {
-            // std takes everything but EINTR for a broken promise, and calls again after that: so the sleep
-            // just ends early.
+            // std takes everything but EINTR for a broken promise (it panics), and sleeps the rest after that:
+            // so the sleep just ends early. Which of the two functions it calls depends on its version.
             return 0;
         }
         // The clock may have been set meanwhile.

@@ -41,27 +41,29 @@ pub(super) fn bump(counter: &Cell<u64>, by: u64) {
 
 pub(crate) struct Hub {
     /// The task that runs now. Stale while the loop itself runs.
-    current: Cell<TaskRef>,
-    run: RunQueue,
+    pub(super) current: Cell<TaskRef>,
+    pub(super) run: RunQueue,
     /// Switches left before I/O, timers and other threads get a look, however full the run queue.
-    countdown: Cell<u32>,
+    pub(super) countdown: Cell<u32>,
     /// How often the countdown went down without a switch.
-    idle_yields: Cell<u32>,
+    pub(super) idle_yields: Cell<u32>,
     /// Whether the loop is at its own work, on main's stack: then `current` is stale.
     #[cfg(feature = "patch")]
-    in_turn: Cell<bool>,
+    pub(super) in_turn: Cell<bool>,
+    #[cfg(feature = "patch")]
+    pub(super) token: super::token::ThreadToken,
     /// How many I/O operations a task has done without waiting, and which one.
     pub(super) charged: Cell<(u32, TaskRef)>,
     /// See `interrupt.rs`.
     pub(super) unwinding: Cell<Unwinding>,
-    main_ref: TaskRef,
+    pub(super) main_ref: TaskRef,
     /// Every task that has not finished, but for main.
     ///
     /// A task in the table is owned by the hub (`TaskArc::into_ref`).
     pub(super) tasks: RefCell<Slab<TaskRef>>,
     pub(super) timers: RefCell<Timers<TaskRef>>,
     pub(super) reactor: RefCell<Reactor<TaskRef>>,
-    remote: &'static Remote,
+    pub(super) remote: &'static Remote,
     id: u64,
     pub(super) settings: Cell<life::Settings>,
     pub(super) counters: Counters,
@@ -79,11 +81,11 @@ pub(crate) struct Hub {
     pub(super) ids: Cell<(u64, u64)>,
     pub(super) main: TaskArc,
     /// Scratch space of `turn`, kept to save allocations.
-    ready: RefCell<Vec<TaskRef>>,
-    due: RefCell<Vec<Expired<TaskRef>>>,
-    messages: RefCell<Vec<Message>>,
+    pub(super) ready: RefCell<Vec<TaskRef>>,
+    pub(super) due: RefCell<Vec<Expired<TaskRef>>>,
+    pub(super) messages: RefCell<Vec<Message>>,
     /// Tasks from other threads that could not be taken in, until main refuses them.
-    orphans: RefCell<Vec<TaskArc>>,
+    pub(super) orphans: RefCell<Vec<TaskArc>>,
 }
 
 thread_local! {
@@ -141,6 +143,8 @@ impl Hub {
             idle_yields: Cell::new(0),
             #[cfg(feature = "patch")]
             in_turn: Cell::new(false),
+            #[cfg(feature = "patch")]
+            token: super::token::ThreadToken::new(),
             charged: Cell::new((0, main_ref)),
             unwinding: Cell::new(Unwinding::default()),
             main_ref,
@@ -285,7 +289,7 @@ impl Hub {
     }
 
     /// Makes sure that a timer looks after the task at `time` or before.
-    fn set_timer(&self, task: TaskRef, time: u64) {
+    pub(super) fn set_timer(&self, task: TaskRef, time: u64) {
         // SAFETY: a parked or running task is alive, and this is its hub's thread.
         let local = unsafe { task.get().local() };
         match local.timer.get() {
@@ -461,158 +465,6 @@ impl Hub {
         local.reservation.set(Some(reservation));
         bump(&self.counters.spawned, 1);
         task
-    }
-
-    /// Looks after other threads' messages, timers and I/O. With `block` and nothing to run it sleeps
-    /// until there is something.
-    #[inline(never)]
-    fn turn(&self, block: bool) {
-        #[cfg(feature = "patch")]
-        self.in_turn.set(true);
-        self.take_turn(block);
-        #[cfg(feature = "patch")]
-        self.in_turn.set(false);
-    }
-
-    fn take_turn(&self, block: bool) {
-        self.count_switches();
-        self.coarse_now.set(sys::coarse_now());
-        // The task that ran last may be gone, and a logger may ask who runs.
-        self.current.set(self.main_ref);
-        if self.unwinding.get().suspended > 0 {
-            self.recount_unwinding();
-        }
-        self.receive();
-        let now = self.expire_timers();
-        let block = block && self.run.is_empty();
-        let timeout = match (block, now) {
-            (false, _) => Some(0),
-            (true, None) => None,
-            (true, Some(now)) => {
-                self.timers.borrow().next_expiry().map(|next| next.saturating_sub(now))
-            }
-        };
-        let hopeless = timeout.is_none() && self.reactor.borrow().waiting() == 0;
-        let timeout = if hopeless { self.before_endless_sleep() } else { timeout };
-        if self.reactor.borrow().started() {
-            if block || self.reactor.borrow().waiting() > 0 {
-                self.poll(timeout);
-            }
-        } else if block {
-            self.sleep_on_futex(timeout);
-        }
-    }
-
-    /// Adds up the switches since the last time and starts the countdown anew.
-    fn count_switches(&self) {
-        let (interval, left) = (self.settings.get().poll_interval, self.countdown.get());
-        let idle = self.idle_yields.take();
-        bump(&self.counters.switches, u64::from(interval.saturating_sub(left + idle)));
-        self.countdown.set(interval);
-    }
-
-    fn poll(&self, timeout: Option<u64>) {
-        bump(&self.counters.polls, 1);
-        let mut ready = self.ready.take();
-        let found = if timeout == Some(0) {
-            self.reactor.borrow_mut().poll(timeout, &mut ready)
-        } else {
-            let bell = self.remote.bell();
-            bell.fall_asleep(true);
-            // A message that came before the bell was set would not ring it.
-            let timeout = if self.remote.inbox().is_empty() { timeout } else { Some(0) };
-            let found = self.reactor.borrow_mut().poll(timeout, &mut ready);
-            bell.wake_up();
-            found
-        };
-        bump(&self.counters.events, found as u64);
-        for task in ready.drain(..) {
-            self.wake(task, Woken::Unparked);
-        }
-        self.ready.replace(ready);
-    }
-
-    fn sleep_on_futex(&self, timeout: Option<u64>) {
-        let bell = self.remote.bell();
-        bell.fall_asleep(false);
-        if self.remote.inbox().is_empty() {
-            let (word, asleep) = bell.futex();
-            sys::futex_wait(word, asleep, timeout);
-        }
-        bell.wake_up();
-    }
-
-    /// Acts on the messages of other threads.
-    fn receive(&self) {
-        if self.remote.inbox().is_empty() {
-            return;
-        }
-        let mut messages = self.messages.take();
-        self.remote.inbox().take_all(&mut messages);
-        for message in messages.drain(..) {
-            match message {
-                Message::Wake(task) => {
-                    bump(&self.counters.remote_wakes, 1);
-                    task.wake_received();
-                    // A late one may be meant for the hub that `remote` served before.
-                    if self.owns(&task) {
-                        self.wake(task.as_ref(), Woken::Unparked);
-                    }
-                }
-                Message::Spawn(task, stack_size) => {
-                    if let Err(orphan) = spawn::adopt(self, task, stack_size) {
-                        self.orphans.borrow_mut().push(orphan);
-                        // Main, which is to refuse it, takes this for a wake without a reason.
-                        self.wake(self.main_ref, Woken::Unparked);
-                    }
-                }
-                Message::Close(fd) => self.close_fd(fd),
-            }
-        }
-        self.messages.replace(messages);
-    }
-
-    /// Drops the functions of coroutines that could not be taken in: on main, and not in the loop, since
-    /// their destructors may do anything.
-    #[inline]
-    fn refuse_orphans(&self) {
-        if !self.orphans.borrow().is_empty() {
-            // SAFETY: main is alive, and this is its hub's thread.
-            let local = unsafe { self.main_ref.get().local() };
-            // The destructors may park as well.
-            let woken = local.woken.get();
-            let orphans = self.orphans.take();
-            orphans.iter().for_each(spawn::refuse);
-            local.woken.set(woken);
-        }
-    }
-
-    /// Wakes those whose deadline has passed. Returns the time, if it had to be asked for.
-    fn expire_timers(&self) -> Option<u64> {
-        if self.timers.borrow().is_empty() {
-            return None;
-        }
-        let now = sys::now();
-        let mut due = self.due.take();
-        self.timers.borrow_mut().expire(now, &mut due);
-        for Expired { waker: task, .. } in due.drain(..) {
-            // SAFETY: a task cancels its timer as it finishes, so this one has not finished.
-            let local = unsafe { task.get().local() };
-            local.timer.set(None);
-            let (deadline, limit) = (local.deadline.get(), local.limit_now.get());
-            let next = deadline.min(limit);
-            if local.state.get() != State::Parked || next == u64::MAX {
-                // Left over from an earlier wait.
-            } else if next > now {
-                self.set_timer(task, next);
-            } else if deadline <= limit {
-                self.wake(task, Woken::TimedOut);
-            } else {
-                self.wake(task, Woken::Elapsed);
-            }
-        }
-        self.due.replace(due);
-        Some(now)
     }
 
     // ---- for the feature `patch` ---------------------------------------------------------------------

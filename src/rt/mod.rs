@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! L3   mod (the waist)
-//! L2   wait  life  spawn  hub  interrupt  readiness  dump  nesting  per_process
+//! L2   wait  life  spawn  hub  interrupt  readiness  dump  nesting  per_process  token  turn
 //! L1   coroutine  task  locals  run_queue  timers  reactor  remote  locals
 //! L0   native  real  sys  stack  overflow  exit  lock  helpers
 //! ```
@@ -34,6 +34,9 @@ mod stack;
 mod sys;
 mod task;
 mod timers;
+#[cfg(feature = "patch")]
+mod token;
+mod turn;
 mod wait;
 
 use std::io;
@@ -467,6 +470,8 @@ pub(crate) mod hooked {
     pub(crate) use super::lock::Lock;
     pub(crate) use super::readiness::Interest;
     pub(crate) use super::sys::now;
+    pub(crate) use super::task::Refusals;
+    pub(crate) use super::token::{EMPTY, NOTIFIED, PARKED};
 
     #[inline(always)]
     fn existing() -> Option<&'static hub::Hub> {
@@ -498,6 +503,19 @@ pub(crate) mod hooked {
         deadline: Option<Deadline>,
     ) -> io::Result<Option<Woken>> {
         hub::hub().wait_any(interests, reason, deadline.map(|deadline| deadline.0))
+    }
+
+    /// As [`wait_any`] for one of which the caller believes that it is still what it was.
+    ///
+    /// # Errors
+    /// What epoll says.
+    #[track_caller]
+    pub(crate) fn wait_trusting(
+        interest: Interest,
+        reason: Reason,
+        deadline: Option<Deadline>,
+    ) -> io::Result<Option<Woken>> {
+        hub::hub().wait_trusting(interest, reason, deadline.map(|deadline| deadline.0))
     }
 
     /// Parks. Only if [`may_wait`].
@@ -545,6 +563,42 @@ pub(crate) mod hooked {
     /// What main is told when nothing can ever run again.
     pub(crate) fn deadlock_report() -> String {
         hub::hub().deadlock.take()
+    }
+
+    /// Has the hub look after the word of its thread's `thread::park`, and call `wake` when there is a notice.
+    ///
+    /// # Safety
+    /// The word must stay valid until [`leave_token`], and be the same one each time.
+    pub(crate) unsafe fn await_token(word: *const std::sync::atomic::AtomicU32, wake: fn(usize)) {
+        // SAFETY: the caller's promise.
+        unsafe { hub::hub().await_token(word, wake) };
+    }
+
+    /// Notes that several of the thread's coroutines wait for the word; true if that is news.
+    pub(crate) fn share_token() -> bool {
+        !hub::hub().token.share()
+    }
+
+    /// Whether several of them ever did.
+    pub(crate) fn token_is_shared() -> bool {
+        hub::hub().token.is_shared()
+    }
+
+    /// The caller does not wait for it any more.
+    pub(crate) fn leave_token() {
+        hub::hub().leave_token();
+    }
+
+    /// What the caller has been refused.
+    pub(crate) fn refusals() -> Refusals {
+        // SAFETY: the running task, on its hub's thread.
+        unsafe { hub::hub().current().local() }.refusals.get()
+    }
+
+    /// Notes that for next time.
+    pub(crate) fn set_refusals(refusals: Refusals) {
+        // SAFETY: as above.
+        unsafe { hub::hub().current().local() }.refusals.set(refusals);
     }
 
     /// Has what is redefined be the C library's own for the calling coroutine, until that is taken back.

@@ -1,7 +1,8 @@
 //! The C library's functions as this crate itself calls them.
 //!
 //! With the feature `patch` the program defines some of them anew (see `crate::patch`), and the crate's own
-//! calls must not end up there: a name that is redefined means the C library's own function here.
+//! calls must not end up there: a name that is redefined means the C library's own function here. (Not so fcntl and
+//! ioctl, which have other signatures as C has them: the crate calls them for what does not wait.)
 
 pub(crate) use libc::*;
 
@@ -12,8 +13,9 @@ pub(crate) use super::real::syscall as syscall6;
 #[cfg(feature = "patch")]
 #[allow(unused_imports, reason = "which of them the crate itself calls changes with time")]
 pub(crate) use super::real::{
-    accept, accept4, close, connect, dup2, dup3, epoll_wait, getaddrinfo, getnameinfo, poll, read,
-    readv, recv, recvfrom, recvmsg, send, sendmsg, sendto, waitid, waitpid, write, writev,
+    accept, accept4, close, connect, dup, dup2, dup3, epoll_wait, flock, getaddrinfo, getnameinfo,
+    poll, read, readv, recv, recvfrom, recvmsg, send, sendmsg, sendto, setsockopt, splice, tee,
+    waitid, waitpid, write, writev,
 };
 
 /// syscall(2) with all arguments.

@@ -106,6 +106,29 @@ impl Hub {
         outcome.map(|_| woken)
     }
 
+    /// As [`wait_any`](Self::wait_any), for one whose registration is believed to be of what the number means now.
+    ///
+    /// # Errors
+    /// As for that.
+    #[cfg(feature = "patch")]
+    #[track_caller]
+    pub(super) fn wait_trusting(
+        &self,
+        (fd, id, direction): Interest,
+        reason: Reason,
+        deadline: Option<u64>,
+    ) -> io::Result<Option<Woken>> {
+        let current = self.current_ref();
+        if self.enlist(fd, id, direction)? == Enlisted::AlwaysReady {
+            return Ok(None);
+        }
+        let woken = self.park(reason, deadline);
+        if woken != Woken::Unparked || self.reactor.borrow().may_still_wait(fd, direction) {
+            self.reactor.borrow_mut().cancel(fd, direction, current);
+        }
+        Ok(Some(woken))
+    }
+
     #[cold]
     fn let_others_run(&self) {
         self.yield_now();

@@ -6,7 +6,7 @@
 //! call.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::mem::transmute;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -182,10 +182,6 @@ real! {
         raw!(SYS_sendmmsg, fd, msgs, count, flags);
     fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t =
         raw!(SYS_sendfile, out, from, offset, count);
-    fn splice(
-        from: c_int, from_offset: *mut loff_t, to: c_int, to_offset: *mut loff_t, len: size_t,
-        flags: c_uint,
-    ) -> ssize_t = raw!(SYS_splice, from, from_offset, to, to_offset, len, flags);
     fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int =
         raw!(SYS_connect, fd, addr, len);
     fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int =
@@ -200,6 +196,20 @@ real! {
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int =
         raw!(SYS_close_range, first, last, flags);
     fn fcntl(fd: c_int, command: c_int, arg: usize) -> c_int = raw!(SYS_fcntl, fd, command, arg);
+    fn dup(old: c_int) -> c_int = raw!(SYS_dup, old);
+    fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int = raw!(SYS_ioctl, fd, request, arg);
+    fn setsockopt(
+        fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t,
+    ) -> c_int = raw!(SYS_setsockopt, fd, level, name, value, len);
+    fn flock(fd: c_int, operation: c_int) -> c_int = raw!(SYS_flock, fd, operation);
+    fn splice(
+        from: c_int, from_offset: *mut loff_t, to: c_int, to_offset: *mut loff_t, len: size_t,
+        flags: c_uint,
+    ) -> ssize_t = raw!(SYS_splice, from, from_offset, to, to_offset, len, flags);
+    fn tee(from: c_int, to: c_int, len: size_t, flags: c_uint) -> ssize_t =
+        raw!(SYS_tee, from, to, len, flags);
+    fn vmsplice(fd: c_int, iov: *const iovec, count: size_t, flags: c_uint) -> ssize_t =
+        raw!(SYS_vmsplice, fd, iov, count, flags);
     fn preadv2(fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t =
         raw!(SYS_preadv2, fd, iov, count, offset, 0, flags);
     fn pwritev2(fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t =

@@ -6,14 +6,17 @@
 
 use std::cell::{Cell, OnceCell, UnsafeCell};
 use std::collections::VecDeque;
-use std::mem::ManuallyDrop;
-use std::ops::Deref;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+
+pub(crate) mod lock_word;
+mod owner;
+
+pub(crate) use owner::{TaskArc, TaskRef};
 
 use super::coroutine::{Coroutine, Suspender};
 use super::locals::Locals;
@@ -22,128 +25,6 @@ use super::stack::Reservation;
 use super::sys::{self, Epoll};
 use super::timers::TimerKey;
 use super::wait::WaitQueue;
-
-/// A task by address, without ownership. Valid until the task has finished, and for ever if it is
-/// abandoned.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct TaskRef(NonNull<Task>);
-
-impl TaskRef {
-    /// # Safety
-    /// The task must not have finished (or somebody else must keep it alive for `'a`).
-    #[inline]
-    pub(crate) unsafe fn get<'a>(self) -> &'a Task {
-        // SAFETY: alive by contract.
-        unsafe { self.0.as_ref() }
-    }
-
-    /// # Safety
-    /// As for [`get`](Self::get).
-    #[inline]
-    pub(crate) unsafe fn to_arc(self) -> TaskArc {
-        // SAFETY: alive by contract.
-        unsafe { self.0.as_ref() }.refs.fetch_add(1, Ordering::Relaxed);
-        TaskArc(self.0)
-    }
-
-    /// Brings what a switch to the task will need into the cache.
-    ///
-    /// # Safety
-    /// As for [`get`](Self::get), on the thread of the task's hub.
-    #[inline(always)]
-    pub(super) unsafe fn prefetch(self) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: alive by contract. A prefetch accesses nothing, whatever the address.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let top = self.get().local.stack_top.get();
-            _mm_prefetch::<_MM_HINT_T0>(top);
-            _mm_prefetch::<_MM_HINT_T0>(top.wrapping_add(64));
-            _mm_prefetch::<_MM_HINT_T0>(top.wrapping_add(128));
-        }
-    }
-
-    /// Takes over the reference that [`TaskArc::into_ref`] gave up.
-    ///
-    /// # Safety
-    /// To be called once for each `into_ref`.
-    #[inline]
-    pub(super) unsafe fn into_arc(self) -> TaskArc {
-        TaskArc(self.0)
-    }
-}
-
-/// Shared ownership of a task, as `Arc` has it. It is hand-made for three things that `Arc` cannot do:
-/// the result of any type lies in the same allocation, a task begins with two owners at no cost, and
-/// the last owner needs no atomic write to find out that it is the last.
-pub(crate) struct TaskArc(NonNull<Task>);
-
-// SAFETY: a `Task` is Send and Sync, and its count is atomic. What lies behind it, the result, is
-// removed before the last owner goes (see `spawn.rs`).
-unsafe impl Send for TaskArc {}
-// SAFETY: as above.
-unsafe impl Sync for TaskArc {}
-
-// What a panic may leave half done in a task is only ever seen by the hub, which takes care of it.
-impl UnwindSafe for TaskArc {}
-impl RefUnwindSafe for TaskArc {}
-
-impl TaskArc {
-    /// Owns a new allocation that begins with `task`, whose count must include this owner.
-    ///
-    /// # Safety
-    /// `task` must be the first field of a `repr(C)` struct that its kind's `free` deallocates.
-    pub(super) unsafe fn from_new(task: NonNull<Task>) -> TaskArc {
-        TaskArc(task)
-    }
-
-    #[inline]
-    pub(crate) fn as_ref(&self) -> TaskRef {
-        TaskRef(self.0)
-    }
-
-    /// The address of the allocation, good for all of it and not only for the task.
-    #[inline]
-    pub(super) fn as_ptr(&self) -> *mut Task {
-        self.0.as_ptr()
-    }
-
-    /// Gives the reference up without counting down; [`TaskRef::into_arc`] takes it back.
-    pub(super) fn into_ref(self) -> TaskRef {
-        TaskRef(ManuallyDrop::new(self).0)
-    }
-}
-
-impl Deref for TaskArc {
-    type Target = Task;
-
-    #[inline]
-    fn deref(&self) -> &Task {
-        // SAFETY: alive as long as one owner is.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl Clone for TaskArc {
-    #[inline]
-    fn clone(&self) -> TaskArc {
-        // SAFETY: `self` is an owner.
-        unsafe { self.as_ref().to_arc() }
-    }
-}
-
-impl Drop for TaskArc {
-    #[inline]
-    fn drop(&mut self) {
-        // Acquire: what the other owners did comes before the deallocation. A count of one cannot
-        // grow, since only an owner can clone.
-        if self.refs.load(Ordering::Acquire) == 1 || self.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let free = self.kind.free;
-            // SAFETY: we were the last owner, and `free` fits the allocation (see `from_new`).
-            unsafe { free(self.0) };
-        }
-    }
-}
 
 /// Where a task is in its life.
 ///
@@ -208,55 +89,6 @@ pub(crate) enum Reason {
     Lock(&'static str, *const AtomicU64),
 }
 
-/// How locks say in one word who holds them, so that a fast path needs a single atomic operation, and the
-/// dump can name the holder.
-///
-/// ```text
-///   63  CONTENDED  whoever releases has to look at the waiters (the lock's own business)
-///   62  EXCLUSIVE  held by one, and the rest of the word says by whom; else the rest counts those who share it
-///   48  14 bits    which hub the holder is on, roughly: equal for the same hub, hardly ever for others
-///    0  48 bits    the holder's id
-/// ```
-///
-/// Ids are cut to 48 bits, which serves to spawn a million coroutines a second for nine years.
-pub(crate) mod lock_word {
-    pub(crate) const CONTENDED: u64 = 1 << 63;
-    pub(crate) const EXCLUSIVE: u64 = 1 << 62;
-    const HUB: u64 = 0x3fff << 48;
-    const ID: u64 = (1 << 48) - 1;
-
-    pub(crate) const fn of(id: u64, hub_id: u64) -> u64 {
-        EXCLUSIVE | (hub_id << 48 & HUB) | (id & ID)
-    }
-
-    /// Whether two holders are on one hub; in rare cases it says so of two that are not.
-    pub(crate) const fn same_hub(one: u64, other: u64) -> bool {
-        (one ^ other) & HUB == 0
-    }
-
-    /// Who holds a lock with this word.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(crate) enum Holder {
-        Nobody,
-        /// One whose id ends in these 48 bits.
-        One(u64),
-        Sharers(u64),
-    }
-
-    pub(crate) const fn holder(word: u64) -> Holder {
-        match word & !CONTENDED {
-            0 => Holder::Nobody,
-            word if word & EXCLUSIVE == 0 => Holder::Sharers(word),
-            word => Holder::One(word & ID),
-        }
-    }
-
-    /// Whether a task with this id may be meant by [`Holder::One`].
-    pub(crate) const fn matches(id: u64, one: u64) -> bool {
-        id & ID == one
-    }
-}
-
 /// The hub's own notes on a task. Only the hub's thread touches them.
 ///
 /// What a switch needs comes first, to lie in one or two cache lines.
@@ -298,10 +130,25 @@ pub(crate) struct Local {
     /// While above zero, what the feature `patch` redefines is the C library's own for it.
     #[cfg(feature = "patch")]
     pub(super) unpatched: Cell<u32>,
+    /// What it was refused by a redefined function.
+    #[cfg(feature = "patch")]
+    pub(super) refusals: Cell<Refusals>,
     /// How often it has been told to unwind by a kill.
     pub(super) kills_delivered: Cell<u32>,
     /// What `local!` keeps for it. Emptied before its end is announced.
     pub(super) locals: OnceCell<Box<Locals>>,
+}
+
+/// What a task asks for again and again, for the feature `patch`.
+#[cfg(feature = "patch")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Refusals {
+    /// What it was refused last: a lock's word, or 0 for a wait that was interrupted.
+    pub(crate) what: usize,
+    /// How often in a row.
+    pub(crate) count: u32,
+    /// The lock's word for which its last wait was ended early; 0 for none.
+    pub(crate) ended_early: usize,
 }
 
 /// The end of a task, as others see it.
@@ -420,6 +267,8 @@ impl Task {
                 shields: Cell::new(0),
                 #[cfg(feature = "patch")]
                 unpatched: Cell::new(0),
+                #[cfg(feature = "patch")]
+                refusals: Cell::new(Refusals::default()),
                 kills_delivered: Cell::new(0),
                 locals: OnceCell::new(),
             },
