@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-const many, spawned, waits = 1000, 10000, 16
+const many, spawned, waits, live, sleepers = 1000, 10000, 16, 1000000, 100000
 
 func main() {
 	switch os.Args[1] {
@@ -131,10 +131,15 @@ func operations() map[string]func(int) {
 		"mutex":      mutex,
 		"mutex1000":  contend,
 		"mutex4x250": func(count int) { runtime.GOMAXPROCS(4); contend(count) },
-		"timer": func(count int) {
-			for n := 0; n < count; n++ {
-				time.NewTimer(time.Hour).Stop()
+		"timer": timers,
+		"timer1m": func(count int) {
+			for ; lived < live; lived++ {
+				time.NewTimer(time.Hour + time.Duration(lived)*time.Millisecond)
 			}
+			timers(count)
+		},
+		"sleep": func(count int) {
+			inTurn(sleepers, count, func(int) { time.Sleep(10 * time.Millisecond) })
 		},
 		"idle": func(count int) {
 			forever := make(chan int)
@@ -145,6 +150,15 @@ func operations() map[string]func(int) {
 			}
 			begun.Wait()
 		},
+	}
+}
+
+// So many timers are set, and stay.
+var lived = 0
+
+func timers(count int) {
+	for n := 0; n < count; n++ {
+		time.NewTimer(time.Hour).Stop()
 	}
 }
 

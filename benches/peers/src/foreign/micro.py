@@ -3,7 +3,7 @@
 import sys
 from time import process_time_ns
 
-MANY, SPAWNED, WAITS, LONG = 1000, 10000, 16, 3600
+MANY, SPAWNED, WAITS, LONG, LIVE, SLEEPERS = 1000, 10000, 16, 3600, 1000000, 100000
 
 
 def timed(function):
@@ -66,11 +66,11 @@ def of_gevent():
     from gevent.lock import BoundedSemaphore
     from gevent.queue import SimpleQueue
 
-    def in_turn(among):
+    def in_turn(among, pause=0):
         def run(count):
             def one():
                 for _ in range(count // among or 1):
-                    gevent.sleep(0)
+                    gevent.sleep(pause)
 
             gevent.joinall([gevent.spawn(one) for _ in range(among)])
 
@@ -120,6 +120,11 @@ def of_gevent():
 
     kept = []
 
+    def among_live(count):
+        while len(kept) < LIVE:
+            kept.append(gevent.Timeout.start_new(LONG + len(kept) / 1000))
+        timer(count)
+
     def idle(count):
         wait = Event().wait
         kept.extend(gevent.spawn(wait) for _ in range(count))
@@ -134,6 +139,8 @@ def of_gevent():
         "mutex": mutex,
         "mutex1000": contend,
         "timer": timer,
+        "timer1m": among_live,
+        "sleep": in_turn(SLEEPERS, 0.01),
         "idle": idle,
     }
 

@@ -27,10 +27,16 @@ pub(crate) type Timed = Box<dyn FnMut(u64) -> Duration>;
 pub(crate) const MANY: u64 = 1000;
 /// How many are spawned at once.
 pub(crate) const SPAWNED: u64 = 10_000;
+/// How many sleep at once.
+pub(crate) const SLEEPERS: u64 = 100_000;
+/// So many timers are live beside the one that is measured.
+pub(crate) const LIVE: u64 = 1_000_000;
 /// Who holds the contended lock waits once in so many times.
 pub(crate) const WAITS: u64 = 16;
 /// A timer that does not fire.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
+/// How long a sleeper sleeps.
+pub(crate) const SHORT: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Op {
@@ -46,11 +52,13 @@ pub(crate) enum Op {
     Mutex1000,
     Mutex4x250,
     Timer,
+    Timer1m,
+    Sleep,
     Idle,
 }
 
 impl Op {
-    pub(crate) const ALL: [Op; 13] = [
+    pub(crate) const ALL: [Op; 15] = [
         Op::Switch,
         Op::Next,
         Op::Chain,
@@ -63,6 +71,8 @@ impl Op {
         Op::Mutex1000,
         Op::Mutex4x250,
         Op::Timer,
+        Op::Timer1m,
+        Op::Sleep,
         Op::Idle,
     ];
 
@@ -81,6 +91,8 @@ impl Op {
             Op::Mutex1000 => "mutex1000",
             Op::Mutex4x250 => "mutex4x250",
             Op::Timer => "timer",
+            Op::Timer1m => "timer1m",
+            Op::Sleep => "sleep",
             Op::Idle => "idle",
         }
     }
@@ -99,6 +111,8 @@ impl Op {
             Op::Mutex1000 => "mutex, 1,000 contend",
             Op::Mutex4x250 => "mutex, 4 threads × 250 contend",
             Op::Timer => "timer, set and cancel",
+            Op::Timer1m => "timer, set and cancel, among a million live ones",
+            Op::Sleep => "a sleep of 10 ms, 100,000 at once",
             Op::Idle => "an idle one, made",
         }
     }
@@ -108,6 +122,7 @@ impl Op {
         match self {
             Op::Chain | Op::Yield1000 => MANY,
             Op::Spawn10000 => SPAWNED,
+            Op::Sleep => SLEEPERS,
             Op::Mutex1000 | Op::Mutex4x250 => MANY * WAITS,
             _ => 1,
         }
