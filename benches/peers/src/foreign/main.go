@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -88,9 +89,12 @@ func obey(operation func(int), wall bool) {
 		if err != nil {
 			panic(err)
 		}
-		begin := now(wall)
+		begun, ended = now(wall), 0
 		operation(count)
-		fmt.Println(now(wall) - begin)
+		if ended == 0 {
+			ended = now(wall)
+		}
+		fmt.Println(ended - begun)
 	}
 }
 
@@ -131,16 +135,14 @@ func operations() map[string]func(int) {
 		"mutex":      mutex,
 		"mutex1000":  contend,
 		"mutex4x250": func(count int) { runtime.GOMAXPROCS(4); contend(count) },
-		"timer": timers,
+		"timer":      timers,
 		"timer1m": func(count int) {
 			for ; lived < live; lived++ {
 				time.NewTimer(time.Hour + time.Duration(lived)*time.Millisecond)
 			}
 			timers(count)
 		},
-		"sleep": func(count int) {
-			inTurn(sleepers, count, func(int) { time.Sleep(10 * time.Millisecond) })
-		},
+		"sleep": sleep,
 		"idle": func(count int) {
 			forever := make(chan int)
 			var begun sync.WaitGroup
@@ -151,6 +153,28 @@ func operations() map[string]func(int) {
 			begun.Wait()
 		},
 	}
+}
+
+// When the operation began and ended, if that is not when it was called and returned.
+var begun, ended int64
+
+// Without the time to make them.
+func sleep(count int) {
+	var first, last int32
+	inTurn(sleepers, sleepers, func(int) {
+		if atomic.AddInt32(&first, 1) == sleepers {
+			begun = now(false)
+		}
+		for atomic.LoadInt32(&first) < sleepers {
+			time.Sleep(10 * time.Millisecond)
+		}
+		for n := 0; n < count/sleepers; n++ {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if atomic.AddInt32(&last, 1) == sleepers {
+			ended = now(false)
+		}
+	})
 }
 
 // So many timers are set, and stay.

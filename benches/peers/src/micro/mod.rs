@@ -12,7 +12,8 @@ mod with_threads;
 mod with_tokio;
 
 use std::io::{self, BufRead, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -237,6 +238,45 @@ impl Start {
     pub(crate) fn elapsed(self) -> Duration {
         let (wall, cpu) = (self.0.elapsed(), cpu_time() - self.1);
         if WALL.load(Ordering::Relaxed) { wall } else { cpu }
+    }
+}
+
+/// The time from when all have begun until all have done what they do.
+pub(crate) struct Span {
+    among: u64,
+    begun: AtomicU64,
+    ended: AtomicU64,
+    first: OnceLock<Start>,
+    length: OnceLock<Duration>,
+}
+
+impl Span {
+    /// To be begun and ended by so many.
+    pub(crate) fn new(among: u64) -> Arc<Span> {
+        let (begun, ended) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Span { among, begun, ended, first: OnceLock::new(), length: OnceLock::new() })
+    }
+
+    pub(crate) fn begin(&self) {
+        if self.begun.fetch_add(1, Ordering::Relaxed) + 1 == self.among {
+            self.first.get_or_init(Start::now);
+        }
+    }
+
+    /// Until then, whoever has begun waits.
+    pub(crate) fn all_have_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) == self.among
+    }
+
+    pub(crate) fn end(&self) {
+        if self.ended.fetch_add(1, Ordering::Relaxed) + 1 == self.among {
+            self.length.get_or_init(|| self.first.get().map_or(Duration::ZERO, |s| s.elapsed()));
+        }
+    }
+
+    /// Once all have ended.
+    pub(crate) fn length(&self) -> Duration {
+        self.length.get().copied().expect("all have ended")
     }
 }
 

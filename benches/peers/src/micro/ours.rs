@@ -12,7 +12,9 @@ use greenling::thread::{sleep, spawn_later};
 use greenling::{JoinHandle, spawn, timeout, yield_now};
 
 use super::bare::each_chain;
-use super::{LIVE, LONG, MANY, Op, SHORT, SLEEPERS, SPAWNED, Start, Timed, WAITS, each, timed};
+use super::{
+    LIVE, LONG, MANY, Op, SHORT, SLEEPERS, SPAWNED, Span, Start, Timed, WAITS, each, timed,
+};
 
 pub(super) fn find(op: Op) -> Option<Timed> {
     Some(match op {
@@ -63,8 +65,20 @@ pub(super) fn find(op: Op) -> Option<Timed> {
             each(move || timeout(LONG, || black_box(live.len())))
         }
         Op::Sleep => Box::new(|count| {
-            let one = |_| spawn(move || (0..count / SLEEPERS).for_each(|_| sleep(SHORT)));
-            timed(|| join((0..SLEEPERS).map(one).collect()))
+            let span = Span::new(SLEEPERS);
+            let one = |_| {
+                let span = Arc::clone(&span);
+                spawn(move || {
+                    span.begin();
+                    while !span.all_have_begun() {
+                        sleep(SHORT);
+                    }
+                    (0..count / SLEEPERS).for_each(|_| sleep(SHORT));
+                    span.end();
+                })
+            };
+            join((0..SLEEPERS).map(one).collect());
+            span.length()
         }),
         Op::Idle => {
             let mut kept = Vec::new();

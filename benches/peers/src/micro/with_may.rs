@@ -10,7 +10,7 @@ use may::coroutine::{JoinHandle, park, sleep, yield_now};
 use may::go;
 use may::sync::{Mutex, mpsc};
 
-use super::{MANY, Op, SHORT, SLEEPERS, SPAWNED, Timed, WAITS, timed};
+use super::{MANY, Op, SHORT, SLEEPERS, SPAWNED, Span, Timed, WAITS, timed};
 
 /// As many as fit.
 const SLEEP_AT_ONCE: u64 = 25_000;
@@ -51,12 +51,23 @@ pub(super) fn find(op: Op) -> Option<Timed> {
         Op::Mutex1000 | Op::Mutex4x250 => contended,
         // With guard pages, no more than 32,743 find a place.
         Op::Sleep => |count| {
-            let one = |_| go!(move || (0..count / SLEEPERS).for_each(|_| sleep(SHORT)));
-            timed(|| {
-                for _ in 0..SLEEPERS / SLEEP_AT_ONCE {
-                    join((0..SLEEP_AT_ONCE).map(one).collect());
-                }
-            })
+            let of_some = |_| {
+                let span = Span::new(SLEEP_AT_ONCE);
+                let one = |_| {
+                    let span = Arc::clone(&span);
+                    go!(move || {
+                        span.begin();
+                        while !span.all_have_begun() {
+                            sleep(SHORT);
+                        }
+                        (0..count / SLEEPERS).for_each(|_| sleep(SHORT));
+                        span.end();
+                    })
+                };
+                join((0..SLEEP_AT_ONCE).map(one).collect());
+                span.length()
+            };
+            (0..SLEEPERS / SLEEP_AT_ONCE).map(of_some).sum()
         },
         Op::Idle => |count| {
             timed(|| {

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::{spawn, time};
 
-use super::{LIVE, LONG, MANY, Op, SHORT, SLEEPERS, SPAWNED, Start, Timed, WAITS};
+use super::{LIVE, LONG, MANY, Op, SHORT, SLEEPERS, SPAWNED, Span, Start, Timed, WAITS};
 
 fn runtime(op: Op, workers: usize) -> Runtime {
     let mut builder = match workers {
@@ -165,16 +165,22 @@ async fn among_live(missing: u64, count: u64) -> Duration {
 }
 
 async fn sleeps(count: u64) -> Duration {
-    let begin = Start::now();
+    let span = Span::new(SLEEPERS);
     let one = |_| {
+        let span = Arc::clone(&span);
         spawn(async move {
+            span.begin();
+            while !span.all_have_begun() {
+                time::sleep(SHORT).await;
+            }
             for _ in 0..count / SLEEPERS {
                 time::sleep(SHORT).await;
             }
+            span.end();
         })
     };
     join((0..SLEEPERS).map(one).collect()).await;
-    begin.elapsed()
+    span.length()
 }
 
 async fn idle(count: u64) -> Duration {
