@@ -222,7 +222,6 @@ fn c_plugin_is_cooperative(plugin: &Plugin) {
         assert!([libc::AF_INET, libc::AF_INET6].contains(&lookup(c"localhost".as_ptr())));
         assert!(other.is_finished());
         let waitpid: Call = plugin.function("do_waitpid");
-        #[expect(clippy::zombie_processes, reason = "the plugin waits for it")]
         let pid = Command::new("sh").args(["-c", "sleep 0.2; exit 7"]).spawn().unwrap().id();
         assert!(others_run(|| assert_eq!(waitpid(pid as c_int), 7)) > 3);
     }

@@ -36,8 +36,12 @@ fn others() {
         unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
     };
     // SAFETY: the C library's own functions, with their signatures.
-    let (close, fcntl, setsockopt): (unsafe extern "C" fn(c_int) -> c_int, Plain, Option4) = unsafe {
-        (transmute(name(c"close")), transmute(name(c"fcntl")), transmute(name(c"setsockopt")))
+    let (close, fcntl, setsockopt) = unsafe {
+        (
+            transmute::<*mut c_void, unsafe extern "C" fn(c_int) -> c_int>(name(c"close")),
+            transmute::<*mut c_void, Plain>(name(c"fcntl")),
+            transmute::<*mut c_void, Option4>(name(c"setsockopt")),
+        )
     };
     let line = |name: &str, own: f64, ours: f64| println!("  {name:34} {own:6.1} {ours:6.1}");
     println!("the C library's own and ours, for every caller, nanoseconds a call:");
@@ -45,21 +49,19 @@ fn others() {
     unsafe {
         line(
             "close(-1)",
-            measure(|| drop(black_box(close(-1)))),
-            measure(|| drop(black_box(libc::close(-1)))),
+            measure(|| _ = black_box(close(-1))),
+            measure(|| _ = black_box(libc::close(-1))),
         );
         line(
             "fcntl(-1, F_SETFL)",
-            measure(|| drop(black_box(fcntl(-1, libc::F_SETFL, 0)))),
-            measure(|| drop(black_box(libc::fcntl(-1, libc::F_SETFL, 0)))),
+            measure(|| _ = black_box(fcntl(-1, libc::F_SETFL, 0))),
+            measure(|| _ = black_box(libc::fcntl(-1, libc::F_SETFL, 0))),
         );
         line(
             "setsockopt(-1)",
+            measure(|| _ = black_box(setsockopt(-1, libc::SOL_SOCKET, libc::SO_RCVTIMEO, null, 0))),
             measure(|| {
-                drop(black_box(setsockopt(-1, libc::SOL_SOCKET, libc::SO_RCVTIMEO, null, 0)))
-            }),
-            measure(|| {
-                drop(black_box(libc::setsockopt(-1, libc::SOL_SOCKET, libc::SO_RCVTIMEO, null, 0)));
+                _ = black_box(libc::setsockopt(-1, libc::SOL_SOCKET, libc::SO_RCVTIMEO, null, 0));
             }),
         );
     }

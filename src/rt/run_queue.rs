@@ -12,12 +12,19 @@ pub(super) struct RunQueue {
     head: Cell<Option<TaskRef>>,
     /// Meaningless while `head` is `None`.
     tail: Cell<TaskRef>,
+    /// The stacks of so many at the head have been called into the cache.
+    fetched: Cell<u32>,
 }
+
+/// So many stacks are called into the cache together. Each lies on a page of its own, and where there are many, what
+/// takes the time is to find out where that page is, which the processor does for a few at once if it is told of
+/// them at once.
+const BATCH: u32 = 4;
 
 impl RunQueue {
     /// An empty queue; `any` is some task that stays alive.
     pub(super) fn new(any: TaskRef) -> RunQueue {
-        RunQueue { head: Cell::new(None), tail: Cell::new(any) }
+        RunQueue { head: Cell::new(None), tail: Cell::new(any), fetched: Cell::new(0) }
     }
 
     #[inline(always)]
@@ -38,12 +45,29 @@ impl RunQueue {
         let task = self.head.get()?;
         // SAFETY: as in `push`.
         let next = unsafe { task.get().local() }.next.get();
-        if let Some(next) = next {
-            // SAFETY: as in `push`.
-            unsafe { next.prefetch() };
-        }
         self.head.set(next);
+        match self.fetched.get() {
+            0 => self.fetch(next),
+            fetched => self.fetched.set(fetched - 1),
+        }
         Some(task)
+    }
+
+    /// Calls the stacks of the next few into the cache.
+    #[inline(always)]
+    fn fetch(&self, first: Option<TaskRef>) {
+        let (mut next, mut fetched) = (first, 0);
+        while let Some(task) = next {
+            // SAFETY: as in `push`.
+            unsafe { task.prefetch() };
+            fetched += 1;
+            if fetched == BATCH {
+                break;
+            }
+            // SAFETY: as in `push`.
+            next = unsafe { task.get().local() }.next.get();
+        }
+        self.fetched.set(fetched);
     }
 
     #[inline(always)]
@@ -59,5 +83,6 @@ impl RunQueue {
 
     pub(super) fn clear(&self) {
         self.head.set(None);
+        self.fetched.set(0);
     }
 }

@@ -219,7 +219,7 @@ fn waits_of_sync() -> Vec<(&'static str, Wait)> {
             |_| (),
             |it| drop(it.1.wait_timeout(it.0.lock().unwrap(), LONG)),
         ),
-        waiting("a barrier", Barrier::new(2), |_| (), |it| drop(it.wait())),
+        waiting("a barrier", Barrier::new(2), |_| (), |it| _ = it.wait()),
         waiting(
             "a once",
             Once::new(),

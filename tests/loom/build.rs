@@ -16,7 +16,7 @@ const FILES: [&str; 11] = [
     "queue/common.rs",
     "queue/store.rs",
     "event.rs",
-    "rt/task.rs",
+    "rt/task/lock_word.rs",
 ];
 
 /// What is replaced, by what.
@@ -44,12 +44,7 @@ fn main() {
     for file in FILES {
         let path = source.join(file);
         println!("cargo::rerun-if-changed={}", path.display());
-        let text = fs::read_to_string(&path).expect("the crate's source is there");
-        let mut text = match file {
-            // Only how a lock says who holds it.
-            "rt/task.rs" => module(&text, "pub(crate) mod lock_word {"),
-            _ => text,
-        };
+        let mut text = fs::read_to_string(&path).expect("the crate's source is there");
         for (from, to) in CHANGES {
             if text.contains(from) {
                 unused.retain(|change| *change != from);
@@ -63,13 +58,6 @@ fn main() {
         fs::write(Path::new(&out).join(file.replace('/', "_")), body(&text)).expect("written");
     }
     assert!(unused.is_empty(), "not found in the sources any more: {unused:?}");
-}
-
-/// The text of a module inside of a file, without its first and last line.
-fn module(text: &str, begin: &str) -> String {
-    let start = text.find(begin).expect("the module is there") + begin.len();
-    let end = text[start..].find("\n}\n").expect("the module ends") + start;
-    text[start..end].to_owned()
 }
 
 /// What may be included: without what belongs to the head of a file, and without its tests.

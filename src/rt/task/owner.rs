@@ -41,7 +41,8 @@ impl TaskRef {
         // SAFETY: alive by contract. A prefetch accesses nothing, whatever the address.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let top = self.get().local.stack_top.get();
+            // What suspending pushes lies just below.
+            let top = self.get().local.stack_top.get().wrapping_sub(24);
             _mm_prefetch::<_MM_HINT_T0>(top);
             _mm_prefetch::<_MM_HINT_T0>(top.wrapping_add(64));
             _mm_prefetch::<_MM_HINT_T0>(top.wrapping_add(128));

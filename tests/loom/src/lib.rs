@@ -72,7 +72,7 @@ pub(crate) mod rt {
         source!("rt_wait.rs");
     }
     pub(crate) mod lock_word {
-        source!("rt_task.rs");
+        source!("rt_task_lock_word.rs");
     }
 
     pub(crate) use hub::{Unparker, coarse_now, my_lock_word};
@@ -96,6 +96,8 @@ pub(crate) mod rt {
     }
 
     pub(crate) fn charge() {}
+
+    pub(crate) fn charge_look() {}
 
     pub(crate) fn identity() -> ((), u64) {
         ((), 1)

@@ -10,11 +10,12 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-const many, spawned, waits = 1000, 10000, 16
+const many, spawned, waits, live, sleepers = 1000, 10000, 16, 1000000, 100000
 
 func main() {
 	switch os.Args[1] {
@@ -88,9 +89,12 @@ func obey(operation func(int), wall bool) {
 		if err != nil {
 			panic(err)
 		}
-		begin := now(wall)
+		begun, ended = now(wall), 0
 		operation(count)
-		fmt.Println(now(wall) - begin)
+		if ended == 0 {
+			ended = now(wall)
+		}
+		fmt.Println(ended - begun)
 	}
 }
 
@@ -131,11 +135,14 @@ func operations() map[string]func(int) {
 		"mutex":      mutex,
 		"mutex1000":  contend,
 		"mutex4x250": func(count int) { runtime.GOMAXPROCS(4); contend(count) },
-		"timer": func(count int) {
-			for n := 0; n < count; n++ {
-				time.NewTimer(time.Hour).Stop()
+		"timer":      timers,
+		"timer1m": func(count int) {
+			for ; lived < live; lived++ {
+				time.NewTimer(time.Hour + time.Duration(lived)*time.Millisecond)
 			}
+			timers(count)
 		},
+		"sleep": sleep,
 		"idle": func(count int) {
 			forever := make(chan int)
 			var begun sync.WaitGroup
@@ -145,6 +152,37 @@ func operations() map[string]func(int) {
 			}
 			begun.Wait()
 		},
+	}
+}
+
+// When the operation began and ended, if that is not when it was called and returned.
+var begun, ended int64
+
+// Without the time to make them.
+func sleep(count int) {
+	var first, last int32
+	inTurn(sleepers, sleepers, func(int) {
+		if atomic.AddInt32(&first, 1) == sleepers {
+			begun = now(false)
+		}
+		for atomic.LoadInt32(&first) < sleepers {
+			time.Sleep(10 * time.Millisecond)
+		}
+		for n := 0; n < count/sleepers; n++ {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if atomic.AddInt32(&last, 1) == sleepers {
+			ended = now(false)
+		}
+	})
+}
+
+// So many timers are set, and stay.
+var lived = 0
+
+func timers(count int) {
+	for n := 0; n < count; n++ {
+		time.NewTimer(time.Hour).Stop()
 	}
 }
 

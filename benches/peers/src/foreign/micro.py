@@ -3,14 +3,14 @@
 import sys
 from time import process_time_ns
 
-MANY, SPAWNED, WAITS, LONG = 1000, 10000, 16, 3600
+MANY, SPAWNED, WAITS, LONG, LIVE, SLEEPERS = 1000, 10000, 16, 3600, 1000000, 100000
 
 
 def timed(function):
     def operation(count):
         begin = process_time_ns()
-        function(count)
-        return process_time_ns() - begin
+        # Some know better how long it was, without what comes before and after.
+        return function(count) or process_time_ns() - begin
 
     return operation
 
@@ -118,7 +118,26 @@ def of_gevent():
         for _ in range(count):
             gevent.Timeout.start_new(LONG).close()
 
+    def sleep(count):
+        begun, ended = [], []
+
+        def one():
+            begun.append(process_time_ns() if len(begun) + 1 == SLEEPERS else 0)
+            while len(begun) < SLEEPERS:
+                gevent.sleep(0.01)
+            for _ in range(count // SLEEPERS):
+                gevent.sleep(0.01)
+            ended.append(process_time_ns() if len(ended) + 1 == SLEEPERS else 0)
+
+        gevent.joinall([gevent.spawn(one) for _ in range(SLEEPERS)])
+        return ended[-1] - begun[-1]
+
     kept = []
+
+    def among_live(count):
+        while len(kept) < LIVE:
+            kept.append(gevent.Timeout.start_new(LONG + len(kept) / 1000))
+        timer(count)
 
     def idle(count):
         wait = Event().wait
@@ -134,6 +153,8 @@ def of_gevent():
         "mutex": mutex,
         "mutex1000": contend,
         "timer": timer,
+        "timer1m": among_live,
+        "sleep": sleep,
         "idle": idle,
     }
 

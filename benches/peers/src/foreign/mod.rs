@@ -1,4 +1,6 @@
-//! What is no Rust, and is measured where it is installed: Go, and Python's gevent and greenlet.
+//! What is no Rust, and is measured where it is installed: Go, Java, and Python's gevent and greenlet.
+
+mod java;
 
 use std::ffi::OsString;
 use std::io;
@@ -7,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use greenling_echo_bench::measure::Subject;
 use greenling_echo_bench::report::version;
+use java::Java;
 use tempfile::TempDir;
 
 use crate::micro::Op;
@@ -15,6 +18,7 @@ use crate::micro::Op;
 pub(crate) struct Foreign {
     dir: TempDir,
     go: bool,
+    java: Option<Java>,
     python: bool,
     /// Names and versions.
     pub(crate) versions: Vec<String>,
@@ -37,10 +41,12 @@ impl Foreign {
         if go.is_none() {
             eprintln!("skipped: Go, for it is not installed or does not build");
         }
+        let java = Java::find(dir.path())?;
         let found = (go.is_some(), python.is_some());
         versions.extend(go.map(|line| line.replace("go version go", "Go ")));
+        versions.extend(java.as_ref().map(|java| java.version.clone()));
         versions.extend(python);
-        Ok(Foreign { dir, go: found.0, python: found.1, versions })
+        Ok(Foreign { dir, go: found.0, java, python: found.1, versions })
     }
 
     fn python(&self, arguments: &[&str]) -> Vec<OsString> {
@@ -56,12 +62,16 @@ impl Foreign {
     pub(crate) fn echo(&self) -> Vec<Subject> {
         let mut all = Vec::new();
         all.extend(self.go.then(|| subject("go", self.go("echo"))));
+        all.extend(self.java.as_ref().map(|java| subject("java", java.command("echo", 1))));
         all.extend(self.python.then(|| subject("gevent", self.python(&["echo.py"]))));
         all
     }
 
-    pub(crate) fn http(&self) -> Option<Subject> {
-        self.go.then(|| subject("go", self.go("http")))
+    pub(crate) fn http(&self) -> Vec<Subject> {
+        let mut all = Vec::new();
+        all.extend(self.go.then(|| subject("go", self.go("http"))));
+        all.extend(self.java.as_ref().map(|java| subject("java", java.command("http", 1))));
+        all
     }
 
     /// Who has this operation, and the command that measures it.
@@ -70,6 +80,9 @@ impl Foreign {
         let mut all = Vec::new();
         if self.go && !by_hand {
             all.push(("go".to_owned(), self.go(op.name())));
+        }
+        if let Some(java) = self.java.as_ref().filter(|_| !by_hand) {
+            all.push(("java".to_owned(), java.command(op.name(), op.threads())));
         }
         if self.python && op.threads() == 1 {
             let library = if by_hand { "greenlet" } else { "gevent" };

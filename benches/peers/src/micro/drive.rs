@@ -21,6 +21,8 @@ use crate::foreign::Foreign;
 const TURN: Duration = Duration::from_millis(15);
 /// So many idle ones are made.
 const IDLE: u64 = 5_000;
+/// So often each sleeper sleeps in a turn.
+const SLEEPS: u64 = 20;
 
 /// One operation of one runtime.
 pub(crate) struct Outcome {
@@ -47,6 +49,8 @@ pub(crate) fn measure_all(
         let commands = commands(op, foreign)?;
         results.extend(match op {
             Op::Idle => idle(&commands, placement, rounds.min(3))?,
+            // Seconds each, of which gevent takes twenty.
+            Op::Sleep => in_turns(op, &commands, placement, rounds.min(3))?,
             _ => in_turns(op, &commands, placement, rounds)?,
         });
         eprintln!();
@@ -80,7 +84,7 @@ fn peer_has(peer: Peer, op: Op) -> bool {
         Peer::Generator => matches!(op, Op::Next | Op::Chain),
         Peer::Tokio => !matches!(op, Op::Switch | Op::Next | Op::Chain | Op::Mutex4x250),
         Peer::Tokio2 => !matches!(op, Op::Switch | Op::Next | Op::Chain | Op::Idle),
-        Peer::May => !matches!(op, Op::Switch | Op::Next | Op::Chain | Op::Timer),
+        Peer::May => !matches!(op, Op::Switch | Op::Next | Op::Chain | Op::Timer | Op::Timer1m),
         Peer::Std => matches!(
             op,
             Op::Yield
@@ -105,7 +109,7 @@ fn in_turns(
     for (name, command) in commands {
         let cpu = placement.server.filter(|_| op.threads() == 1 && name != "tokio2");
         let mut child = Obedient::start(name, command, cpu)?;
-        let count = child.enough(op.unit())?;
+        let count = child.enough(op)?;
         standing.push((child, count, Outcome::new(op, name)));
     }
     for _ in 0..rounds {
@@ -181,18 +185,26 @@ impl Obedient {
 
     fn turn(&mut self, count: u64) -> io::Result<Duration> {
         let failed = |error: &str| io::Error::other(format!("{}: {error}", self.name));
+        let begin = sys::cpu_time(self.process.id())?;
         writeln!(self.stdin, "{count}").map_err(|error| failed(&error.to_string()))?;
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
+        if line.trim() == "-" {
+            // It has no clock that is fine enough.
+            return Ok(sys::cpu_time(self.process.id())? - begin);
+        }
         let nanos = line.trim().parse().map_err(|_| failed(&format!("not a time: {line:?}")))?;
         Ok(Duration::from_nanos(nanos))
     }
 
-    /// So many operations, a multiple of `unit`, last for a turn.
-    fn enough(&mut self, unit: u64) -> io::Result<u64> {
+    /// So many operations, a multiple of the unit, last for a turn.
+    fn enough(&mut self, op: Op) -> io::Result<u64> {
         // The first time it makes what it needs.
-        let mut count = unit;
+        let mut count = op.unit();
         self.turn(count)?;
+        if op == Op::Sleep {
+            return Ok(count * SLEEPS);
+        }
         while self.turn(count)?.min(self.turn(count)?) < TURN {
             count *= 2;
         }

@@ -12,7 +12,8 @@ mod with_threads;
 mod with_tokio;
 
 use std::io::{self, BufRead, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -27,10 +28,16 @@ pub(crate) type Timed = Box<dyn FnMut(u64) -> Duration>;
 pub(crate) const MANY: u64 = 1000;
 /// How many are spawned at once.
 pub(crate) const SPAWNED: u64 = 10_000;
+/// How many sleep at once.
+pub(crate) const SLEEPERS: u64 = 100_000;
+/// So many timers are live beside the one that is measured.
+pub(crate) const LIVE: u64 = 1_000_000;
 /// Who holds the contended lock waits once in so many times.
 pub(crate) const WAITS: u64 = 16;
 /// A timer that does not fire.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
+/// How long a sleeper sleeps.
+pub(crate) const SHORT: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Op {
@@ -46,11 +53,13 @@ pub(crate) enum Op {
     Mutex1000,
     Mutex4x250,
     Timer,
+    Timer1m,
+    Sleep,
     Idle,
 }
 
 impl Op {
-    pub(crate) const ALL: [Op; 13] = [
+    pub(crate) const ALL: [Op; 15] = [
         Op::Switch,
         Op::Next,
         Op::Chain,
@@ -63,6 +72,8 @@ impl Op {
         Op::Mutex1000,
         Op::Mutex4x250,
         Op::Timer,
+        Op::Timer1m,
+        Op::Sleep,
         Op::Idle,
     ];
 
@@ -81,6 +92,8 @@ impl Op {
             Op::Mutex1000 => "mutex1000",
             Op::Mutex4x250 => "mutex4x250",
             Op::Timer => "timer",
+            Op::Timer1m => "timer1m",
+            Op::Sleep => "sleep",
             Op::Idle => "idle",
         }
     }
@@ -99,6 +112,8 @@ impl Op {
             Op::Mutex1000 => "mutex, 1,000 contend",
             Op::Mutex4x250 => "mutex, 4 threads × 250 contend",
             Op::Timer => "timer, set and cancel",
+            Op::Timer1m => "timer, set and cancel, among a million live ones",
+            Op::Sleep => "a sleep of 10 ms, 100,000 at once",
             Op::Idle => "an idle one, made",
         }
     }
@@ -108,6 +123,7 @@ impl Op {
         match self {
             Op::Chain | Op::Yield1000 => MANY,
             Op::Spawn10000 => SPAWNED,
+            Op::Sleep => SLEEPERS,
             Op::Mutex1000 | Op::Mutex4x250 => MANY * WAITS,
             _ => 1,
         }
@@ -222,6 +238,45 @@ impl Start {
     pub(crate) fn elapsed(self) -> Duration {
         let (wall, cpu) = (self.0.elapsed(), cpu_time() - self.1);
         if WALL.load(Ordering::Relaxed) { wall } else { cpu }
+    }
+}
+
+/// The time from when all have begun until all have done what they do.
+pub(crate) struct Span {
+    among: u64,
+    begun: AtomicU64,
+    ended: AtomicU64,
+    first: OnceLock<Start>,
+    length: OnceLock<Duration>,
+}
+
+impl Span {
+    /// To be begun and ended by so many.
+    pub(crate) fn new(among: u64) -> Arc<Span> {
+        let (begun, ended) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Span { among, begun, ended, first: OnceLock::new(), length: OnceLock::new() })
+    }
+
+    pub(crate) fn begin(&self) {
+        if self.begun.fetch_add(1, Ordering::Relaxed) + 1 == self.among {
+            self.first.get_or_init(Start::now);
+        }
+    }
+
+    /// Until then, whoever has begun waits.
+    pub(crate) fn all_have_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) == self.among
+    }
+
+    pub(crate) fn end(&self) {
+        if self.ended.fetch_add(1, Ordering::Relaxed) + 1 == self.among {
+            self.length.get_or_init(|| self.first.get().map_or(Duration::ZERO, |s| s.elapsed()));
+        }
+    }
+
+    /// Once all have ended.
+    pub(crate) fn length(&self) -> Duration {
+        self.length.get().copied().expect("all have ended")
     }
 }
 

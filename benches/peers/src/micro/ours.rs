@@ -8,10 +8,13 @@ use std::time::Duration;
 use greenling::generator::Generator;
 use greenling::greenlet::Greenlet;
 use greenling::sync::{Mutex, mpsc};
+use greenling::thread::{sleep, spawn_later};
 use greenling::{JoinHandle, spawn, timeout, yield_now};
 
 use super::bare::each_chain;
-use super::{LONG, MANY, Op, SPAWNED, Start, Timed, WAITS, each, timed};
+use super::{
+    LIVE, LONG, MANY, Op, SHORT, SLEEPERS, SPAWNED, Span, Start, Timed, WAITS, each, timed,
+};
 
 pub(super) fn find(op: Op) -> Option<Timed> {
     Some(match op {
@@ -55,6 +58,28 @@ pub(super) fn find(op: Op) -> Option<Timed> {
             })
         }),
         Op::Timer => each(|| timeout(LONG, || black_box(1))),
+        Op::Timer1m => {
+            // Neither has begun, so neither has memory for a stack.
+            let later = |n| spawn_later(LONG + Duration::from_millis(n), || ());
+            let live: Vec<_> = (0..LIVE).map(later).collect();
+            each(move || timeout(LONG, || black_box(live.len())))
+        }
+        Op::Sleep => Box::new(|count| {
+            let span = Span::new(SLEEPERS);
+            let one = |_| {
+                let span = Arc::clone(&span);
+                spawn(move || {
+                    span.begin();
+                    while !span.all_have_begun() {
+                        sleep(SHORT);
+                    }
+                    (0..count / SLEEPERS).for_each(|_| sleep(SHORT));
+                    span.end();
+                })
+            };
+            join((0..SLEEPERS).map(one).collect());
+            span.length()
+        }),
         Op::Idle => {
             let mut kept = Vec::new();
             Box::new(move |count| {

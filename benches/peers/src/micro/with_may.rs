@@ -10,13 +10,17 @@ use may::coroutine::{JoinHandle, park, sleep, yield_now};
 use may::go;
 use may::sync::{Mutex, mpsc};
 
-use super::{MANY, Op, SPAWNED, Timed, WAITS, timed};
+use super::{MANY, Op, SHORT, SLEEPERS, SPAWNED, Span, Timed, WAITS, timed};
+
+/// As many as fit.
+const SLEEP_AT_ONCE: u64 = 25_000;
 
 pub(super) fn find(op: Op) -> Option<Timed> {
     may::config().set_workers(op.threads());
     // The pool is filled when it is first needed: memory that would be missing from what an idle one has.
     if op != Op::Idle {
-        may::config().set_pool_capacity(SPAWNED as usize);
+        let most = if op == Op::Sleep { SLEEP_AT_ONCE } else { SPAWNED };
+        may::config().set_pool_capacity(most as usize);
     }
     let operation: fn(u64) -> Duration = match op {
         Op::Yield => |count| in_turn(2, count),
@@ -45,6 +49,26 @@ pub(super) fn find(op: Op) -> Option<Timed> {
             })
         },
         Op::Mutex1000 | Op::Mutex4x250 => contended,
+        // With guard pages, no more than 32,743 find a place.
+        Op::Sleep => |count| {
+            let of_some = |_| {
+                let span = Span::new(SLEEP_AT_ONCE);
+                let one = |_| {
+                    let span = Arc::clone(&span);
+                    go!(move || {
+                        span.begin();
+                        while !span.all_have_begun() {
+                            sleep(SHORT);
+                        }
+                        (0..count / SLEEPERS).for_each(|_| sleep(SHORT));
+                        span.end();
+                    })
+                };
+                join((0..SLEEP_AT_ONCE).map(one).collect());
+                span.length()
+            };
+            (0..SLEEPERS / SLEEP_AT_ONCE).map(of_some).sum()
+        },
         Op::Idle => |count| {
             timed(|| {
                 let begun = Arc::new(AtomicU64::new(0));
@@ -61,7 +85,7 @@ pub(super) fn find(op: Op) -> Option<Timed> {
                 }
             })
         },
-        Op::Switch | Op::Next | Op::Chain | Op::Timer => return None,
+        Op::Switch | Op::Next | Op::Chain | Op::Timer | Op::Timer1m => return None,
     };
     Some(Box::new(move |count| go!(move || operation(count)).join().expect("it does not panic")))
 }

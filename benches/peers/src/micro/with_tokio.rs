@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::{spawn, time};
 
-use super::{LONG, MANY, Op, SPAWNED, Start, Timed, WAITS};
+use super::{LIVE, LONG, MANY, Op, SHORT, SLEEPERS, SPAWNED, Span, Start, Timed, WAITS};
 
 fn runtime(op: Op, workers: usize) -> Runtime {
     let mut builder = match workers {
@@ -23,7 +23,7 @@ fn runtime(op: Op, workers: usize) -> Runtime {
     if workers > 0 {
         builder.worker_threads(workers);
     }
-    if op == Op::Timer {
+    if matches!(op, Op::Timer | Op::Timer1m | Op::Sleep) {
         builder.enable_time();
     }
     builder.build().expect("there are threads")
@@ -39,19 +39,25 @@ pub(super) fn find(op: Op, workers: usize) -> Option<Timed> {
         Op::Mutex => Some(run(op, workers, uncontended)),
         Op::Mutex1000 | Op::Mutex4x250 => Some(run(op, workers, contended)),
         Op::Timer => Some(run(op, workers, timers)),
+        Op::Timer1m => {
+            let mut missing = LIVE;
+            Some(run(op, workers, move |count| among_live(std::mem::take(&mut missing), count)))
+        }
+        Op::Sleep => Some(run(op, workers, sleeps)),
         Op::Idle => Some(run(op, workers, idle)),
         Op::Switch | Op::Next | Op::Chain => None,
     }
 }
 
-fn run<F>(op: Op, workers: usize, operation: fn(u64) -> F) -> Timed
+fn run<F>(op: Op, workers: usize, mut operation: impl FnMut(u64) -> F + 'static) -> Timed
 where
     F: Future<Output = Duration> + Send + 'static,
 {
     let runtime = runtime(op, workers);
     // In a task, as the others are: `block_on` itself is outside of the scheduler.
     Box::new(move |count| {
-        runtime.block_on(async move { spawn(operation(count)).await }).expect("it does not panic")
+        let operation = operation(count);
+        runtime.block_on(async move { spawn(operation).await }).expect("it does not panic")
     })
 }
 
@@ -146,6 +152,35 @@ async fn timers(count: u64) -> Duration {
         poll_fn(|context| Poll::Ready(black_box(sleep.as_mut().poll(context).is_ready()))).await;
     }
     begin.elapsed()
+}
+
+/// First sets so many timers, which stay.
+async fn among_live(missing: u64, count: u64) -> Duration {
+    for n in 0..missing {
+        let mut live = Box::pin(time::sleep(LONG + Duration::from_millis(n)));
+        poll_fn(|context| Poll::Ready(_ = live.as_mut().poll(context))).await;
+        std::mem::forget(live);
+    }
+    timers(count).await
+}
+
+async fn sleeps(count: u64) -> Duration {
+    let span = Span::new(SLEEPERS);
+    let one = |_| {
+        let span = Arc::clone(&span);
+        spawn(async move {
+            span.begin();
+            while !span.all_have_begun() {
+                time::sleep(SHORT).await;
+            }
+            for _ in 0..count / SLEEPERS {
+                time::sleep(SHORT).await;
+            }
+            span.end();
+        })
+    };
+    join((0..SLEEPERS).map(one).collect()).await;
+    span.length()
 }
 
 async fn idle(count: u64) -> Duration {
