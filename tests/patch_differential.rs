@@ -126,21 +126,34 @@ fn in_time(seconds: u64, how: fn(Vec<u64>) -> Logs, seeds: &[u64]) -> Logs {
 
 #[track_caller]
 fn compare(seeds: &[u64], patched: fn(Vec<u64>) -> Logs) {
+    let differing = differences(seeds, patched);
+    // The kernel itself does not do the same each time where a machine is busy (what a short time limit still meets, what
+    // is in a buffer by then). So a difference counts if the program shows one again, by itself.
+    for seed in differing {
+        for _ in 0..if number("DIFFERENTIAL_SEED").is_some() { 1 } else { 5 } {
+            if !differences(&[seed], patched).is_empty() {
+                panic!("DIFFERENTIAL_SEED={seed} shows a difference");
+            }
+        }
+    }
+}
+
+/// Runs them both ways, prints where they differ, and returns which do.
+#[track_caller]
+fn differences(seeds: &[u64], patched: fn(Vec<u64>) -> Logs) -> Vec<u64> {
     let seconds = 20 + seeds.len() as u64 / 10;
     let native = in_time(seconds, natively, seeds);
     let patched = in_time(seconds, patched, seeds);
-    for seed in seeds {
-        if native[seed] == patched[seed] {
-            continue;
-        }
-        let program = Program::generate(*seed);
-        println!("DIFFERENTIAL_SEED={seed}: {:?}", program.kind);
-        let logs = native[seed].iter().zip(&patched[seed]);
-        for (step, (native, patched)) in program.steps.iter().zip(logs) {
-            let mark = if native == patched { ' ' } else { '*' };
-            println!("{mark} {step:?}\n      native {native:?}\n      patched {patched:?}");
-        }
-        panic!("DIFFERENTIAL_SEED={seed} shows a difference");
+    let differing = seeds.iter().copied().filter(|seed| native[seed] != patched[seed]);
+    differing.inspect(|seed| print(*seed, &native[seed], &patched[seed])).collect()
+}
+
+fn print(seed: u64, native: &Log, patched: &Log) {
+    let program = Program::generate(seed);
+    println!("DIFFERENTIAL_SEED={seed}: {:?}", program.kind);
+    for (step, (native, patched)) in program.steps.iter().zip(native.iter().zip(patched)) {
+        let mark = if native == patched { ' ' } else { '*' };
+        println!("{mark} {step:?}\n      native {native:?}\n      patched {patched:?}");
     }
 }
 
