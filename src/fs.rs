@@ -99,7 +99,8 @@ functions! {
     /// Copies a file's contents and permissions; returns the number of bytes.
     ///
     /// # Errors
-    /// What open(2), read(2), write(2) and fchmod(2) say; `InvalidInput` if it is no regular file.
+    /// What open(2), read(2), write(2) and fchmod(2) say; `InvalidInput` if it is no regular file. `Interrupted`, as std's,
+    /// if a signal came without `SA_RESTART`.
     copy(from: P, to: Q) -> u64;
 
     /// Makes another name for a file.
