@@ -19,7 +19,9 @@
 //! contended on one hub is one whose holders park while they hold it, so to let it look again would be to wake it
 //! in vain. A waiter of another hub has to be woken there, which takes microseconds, in which the lock would lie
 //! idle if it were handed over: 20 to 100 times slower. So it is let look again, until it has waited for [`PATIENCE`];
-//! then it is handed over, so that nobody starves.
+//! then it is handed over, so that nobody starves. But only one is in any [`PATIENCE`]: among many waiters each
+//! hand-over makes all the others wait longer, and if each of them were to have one for that, there would soon be
+//! nothing but hand-overs between threads, for ever.
 
 #![forbid(unsafe_code)]
 
@@ -30,7 +32,13 @@ use crate::rt::{self, Place, Reason, Unparker, WaitQueue, Waited, Woken};
 
 /// For how long a waiter of another thread may be passed over, in nanoseconds; by a clock of a few milliseconds'
 /// precision.
-pub(super) const PATIENCE: u64 = 1_000_000;
+const PATIENCE: u64 = 1_000_000;
+
+/// The time, if a waiter of another thread has been passed over for long enough.
+pub(super) fn out_of_patience(since: u64, last_forced: LastForced) -> Option<u64> {
+    let now = rt::coarse_now();
+    (now.saturating_sub(since.max(last_forced)) >= PATIENCE).then_some(now)
+}
 
 /// How often to look at a lock that somebody holds on another thread, before parking.
 pub(super) const SPINS: u32 = 100;
@@ -38,8 +46,11 @@ pub(super) const SPINS: u32 = 100;
 pub(super) struct RawMutex {
     word: AtomicU64,
     /// A message that is still there after the grant says that the lock was handed over.
-    waiters: WaitQueue<(), Waiting>,
+    waiters: WaitQueue<LastForced, Waiting>,
 }
+
+/// When it was last handed to a waiter of another hub.
+pub(super) type LastForced = u64;
 
 /// As whom it is locked: the word, but for CONTENDED.
 #[derive(Clone, Copy)]
@@ -54,7 +65,7 @@ struct Waiting {
 
 impl RawMutex {
     pub(super) const fn new() -> RawMutex {
-        RawMutex { word: AtomicU64::new(0), waiters: WaitQueue::new(()) }
+        RawMutex { word: AtomicU64::new(0), waiters: WaitQueue::new(0) }
     }
 
     /// Whether it was free; and if so, as whom it is locked, for [`unlock`](Self::unlock).
@@ -167,15 +178,24 @@ impl RawMutex {
     fn pass_on(&self) -> Option<Unparker> {
         let mut queue = self.waiters.lock();
         let word = self.word.load(Ordering::Relaxed);
+        let last_forced = *queue;
+        let mut forced = None;
         let granted = queue.grant_with(|slot| {
             let waiting = slot.as_ref().map(|waiting| (waiting.word, waiting.since));
             let (next, since) = waiting.expect("whoever waits makes an offer");
-            if same_hub(word, next) || rt::coarse_now().saturating_sub(since) >= PATIENCE {
+            if same_hub(word, next) {
+                return next;
+            }
+            forced = out_of_patience(since, last_forced);
+            if forced.is_some() {
                 return next;
             }
             *slot = None;
             0
         });
+        if let Some(now) = forced {
+            *queue = now;
+        }
         let next = match granted {
             Some((0, _)) | None => 0,
             Some((next, _)) if queue.waiting() > 0 => next | CONTENDED,

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::rt::lock_word::{CONTENDED, EXCLUSIVE, same_hub};
 use crate::rt::{self, Place, Reason, Unparker, WaitQueue, Waited};
 
-use super::raw_mutex::{Held, PATIENCE, SPINS};
+use super::raw_mutex::{Held, LastForced, SPINS, out_of_patience};
 
 /// How many readers are woken at a time.
 const BATCH: usize = 16;
@@ -30,7 +30,7 @@ const BATCH: usize = 16;
 pub(super) struct RawRwLock {
     word: AtomicU64,
     /// A message that is still there after the grant says that the lock was handed over.
-    waiters: WaitQueue<(), Waiting>,
+    waiters: WaitQueue<LastForced, Waiting>,
 }
 
 // It guards nothing by itself. For the guards, which are then as unwind safe as their data.
@@ -61,7 +61,7 @@ const READER: u64 = 1;
 
 impl RawRwLock {
     pub(super) const fn new() -> RawRwLock {
-        RawRwLock { word: AtomicU64::new(0), waiters: WaitQueue::new(()) }
+        RawRwLock { word: AtomicU64::new(0), waiters: WaitQueue::new(0) }
     }
 
     #[inline(always)]
@@ -257,16 +257,16 @@ impl RawRwLock {
     /// Hands the lock to the first waiter, or lets it look again. Says whether it is a writer.
     fn let_in(
         &self,
-        queue: &mut rt::Locked<'_, (), Waiting>,
+        queue: &mut rt::Locked<'_, LastForced, Waiting>,
         first: Waiting,
     ) -> (Option<Unparker>, bool) {
-        let is_patient = first.is_writer()
-            && !same_hub(first.word, rt::my_lock_word())
-            && rt::coarse_now().saturating_sub(first.since) < PATIENCE;
-        if is_patient {
-            let granted = queue.grant_with(|slot| *slot = None);
-            self.word.fetch_and(!CONTENDED, Ordering::Relaxed);
-            return (granted.map(|((), unparker)| unparker), true);
+        if first.is_writer() && !same_hub(first.word, rt::my_lock_word()) {
+            let Some(now) = out_of_patience(first.since, **queue) else {
+                let granted = queue.grant_with(|slot| *slot = None);
+                self.word.fetch_and(!CONTENDED, Ordering::Relaxed);
+                return (granted.map(|((), unparker)| unparker), true);
+            };
+            **queue = now;
         }
         // Before the grant, since whoever has been granted the lock may release it at once.
         self.word.fetch_add(first.word, Ordering::Relaxed);
