@@ -206,3 +206,17 @@ impl RawMutex {
         granted.map(|(_, unparker)| unparker)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_waiter_is_handed_the_lock_in_a_millisecond() {
+        assert!(out_of_patience(rt::coarse_now(), 0).is_none(), "it has just come");
+        let long_ago = 0;
+        let now =
+            out_of_patience(long_ago, 0).expect("it has waited for long, and so has everybody");
+        assert!(out_of_patience(long_ago, now).is_none(), "another has just been handed it");
+    }
+}
