@@ -6,7 +6,7 @@
 //!
 //! Either side may end its direction while the other goes on; a reset is passed on as a reset. No more is
 //! read than the other side takes. A connection on which nothing moves for `--idle-timeout` is closed.
-//! SIGINT and SIGTERM end the server cleanly.
+//! SIGINT and SIGTERM end the server; connections have `--grace` seconds, unless a second signal comes.
 
 #[path = "support/dial.rs"]
 mod dial;
@@ -52,7 +52,7 @@ struct Options {
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     idle_timeout: u64,
     /// Seconds that connections may go on after SIGINT or SIGTERM
-    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     grace: u64,
     /// Write a line for each connection to standard error
     #[arg(long)]

@@ -8,7 +8,8 @@
 //! Requests are parsed strictly and written anew, so that nothing can be smuggled past the proxy; bodies go
 //! through as they come, in either direction, both at once where a server answers early. A client may use
 //! its connection for many requests. Whoever reaches the proxy may use it: it listens on loopback unless it
-//! is told otherwise. SIGINT and SIGTERM end it cleanly.
+//! is told otherwise. SIGINT and SIGTERM end it: idle connections are closed at once, requests and tunnels have
+//! `--grace` seconds, unless a second signal comes.
 
 #[path = "support/dial.rs"]
 mod dial;
@@ -23,18 +24,20 @@ mod stderr_log;
 #[path = "support/stop.rs"]
 mod stop;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{Ipv6Addr, Shutdown};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
 use greenling::net::TcpStream;
-use greenling::server::StreamServer;
+use greenling::server::{Handle, StreamServer};
 use greenling::{scope, timeout};
 use http_message::{Body, Head, Start};
 use relay::{Counts, relay};
+use slab::Slab;
 
 /// Descriptors that are not connections: standard streams, the listener, epoll, signals.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -42,6 +45,8 @@ const SPARE_DESCRIPTORS: u64 = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a client may go on sending a body that nobody wants any more.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a connection that has just been accepted may take for its first byte while the server stops.
+const LAST_CALL: Duration = Duration::from_millis(200);
 
 /// A web proxy.
 #[derive(Clone, Parser)]
@@ -58,8 +63,8 @@ struct Options {
     /// Seconds after which a connection on which nothing moves is closed
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle_timeout: u64,
-    /// Seconds that clients may go on after SIGINT or SIGTERM
-    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    /// Seconds that requests and tunnels may go on after SIGINT or SIGTERM
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     grace: u64,
     /// Write a line for each request to standard error
     #[arg(long)]
@@ -87,15 +92,27 @@ fn run(options: Options) -> io::Result<()> {
         options: options.clone(),
         name: format!("greenling-{:08x}", fastrand::u32(..)),
         requests: Cell::new(0),
+        idle: Idle::default(),
+        server: OnceCell::new(),
     };
     let proxy: &'static Proxy = Box::leak(Box::new(proxy));
-    let server = StreamServer::bind(&options.addr, |client, _| proxy.serve(&client))?
+    let server = StreamServer::bind(&options.addr, |client, _| proxy.serve(client))?
         .max_clients(most as usize);
+    // It accepts only from `serve_forever` on.
+    let _ = proxy.server.set(server.handle());
+    let dismissal = greenling::spawn({
+        let server = server.handle();
+        move || {
+            server.wait_stopping();
+            proxy.idle.dismiss_all();
+        }
+    });
     stop::stop_on_signal(server.handle(), Duration::from_secs(options.grace))?;
     println!("listening on {}", server.local_addr()?);
     io::stdout().flush()?;
 
     server.serve_forever()?;
+    dismissal.kill();
     println!("served {} clients, {} requests", server.stats().accepted, proxy.requests.get());
     Ok(())
 }
@@ -105,6 +122,38 @@ struct Proxy {
     /// What it calls itself in `Via`, by which it knows its own requests again.
     name: String,
     requests: Cell<u64>,
+    idle: Idle,
+    server: OnceCell<Handle>,
+}
+
+/// The connections that wait for a request: they need not be waited for when the server stops.
+#[derive(Default)]
+struct Idle {
+    clients: RefCell<Slab<Rc<TcpStream>>>,
+}
+
+impl Idle {
+    fn enter(&self, client: &Rc<TcpStream>) -> Seat<'_> {
+        Seat { idle: self, key: self.clients.borrow_mut().insert(Rc::clone(client)) }
+    }
+
+    fn dismiss_all(&self) {
+        for (_, client) in self.clients.borrow().iter() {
+            // It fails if the client has gone, which is the same.
+            let _ = client.shutdown(Shutdown::Read);
+        }
+    }
+}
+
+struct Seat<'i> {
+    idle: &'i Idle,
+    key: usize,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.idle.clients.borrow_mut().remove(self.key);
+    }
 }
 
 /// Why a request gets an answer from the proxy itself.
@@ -140,17 +189,46 @@ impl Proxy {
         Duration::from_secs(self.options.idle_timeout)
     }
 
+    fn is_stopping(&self) -> bool {
+        self.server.get().is_some_and(Handle::is_stopping)
+    }
+
+    /// Waits for the first byte of a request; tells whether there is one.
+    fn await_request(
+        &self,
+        shared: &Rc<TcpStream>,
+        reader: &mut BufReader<&TcpStream>,
+        is_first: bool,
+    ) -> io::Result<bool> {
+        if !reader.buffer().is_empty() {
+            return Ok(true);
+        }
+        if self.is_stopping() {
+            if !is_first {
+                return Ok(false);
+            }
+            return timeout(LAST_CALL, || reader.fill_buf().map(|bytes| !bytes.is_empty()))
+                .unwrap_or(Ok(false));
+        }
+        let _seat = self.idle.enter(shared);
+        Ok(!reader.fill_buf()?.is_empty())
+    }
+
     /// One client, with all its requests.
-    fn serve(&self, client: &TcpStream) -> io::Result<()> {
+    fn serve(&self, client: TcpStream) -> io::Result<()> {
+        let shared = Rc::new(client);
+        let client = &*shared;
+        let mut is_first = true;
         client.set_read_timeout(Some(self.idle_timeout()))?;
         client.set_write_timeout(Some(self.idle_timeout()))?;
         client.set_nodelay(true)?;
         let mut reader = BufReader::new(client);
         loop {
             // Between requests it may be idle; once one begins, its head has to come.
-            if reader.fill_buf()?.is_empty() {
+            if !self.await_request(&shared, &mut reader, is_first)? {
                 return Ok(());
             }
+            is_first = false;
             let head = timeout(HEAD_TIMEOUT, || http_message::read_request(&mut reader));
             let head = match head {
                 Ok(Ok(Some(head))) => head,
@@ -252,7 +330,7 @@ impl Proxy {
             method,
             server,
             body,
-            keep_alive: head.keeps_alive(),
+            keep_alive: head.keeps_alive() && !self.is_stopping(),
             chunks: head.minor_version >= 1,
             continues: head.minor_version >= 1
                 && head.list("expect").iter().any(|what| what == "100-continue"),

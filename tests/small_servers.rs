@@ -7,6 +7,8 @@ mod chat;
 mod example;
 #[path = "small_servers/forwarder.rs"]
 mod forwarder;
+#[path = "small_servers/grace.rs"]
+mod grace;
 #[path = "small_servers/poll_echo.rs"]
 mod poll_echo;
 #[path = "small_servers/proxy.rs"]
