@@ -6,6 +6,8 @@
 mod child;
 mod common;
 
+#[path = "fs_std/full.rs"]
+mod full;
 #[path = "fs_std/own.rs"]
 mod own;
 #[path = "fs_std/with_greenling.rs"]

@@ -178,7 +178,16 @@ fn file(offset: u16, len: u16, vectored: bool) -> Outcome {
     (read, data, seen, false)
 }
 
-/// Two datagrams to somebody who is not connected: the sender's address comes with them.
+/// Lets the socket hear of nobody else. Ports of the loopback are used again at once, and another program may
+/// still send to whoever had this one; what has come before the connection is thrown away.
+pub(crate) fn only_from(socket: &UdpSocket, peer: std::net::SocketAddr) {
+    socket.connect(peer).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while socket.recv(&mut [0]).is_ok() {}
+    socket.set_nonblocking(false).unwrap();
+}
+
+/// A datagram to somebody who wants to know where it comes from: the sender's address comes with it.
 fn from(world: &World, unix: bool, message: bool) -> Outcome {
     let mut addr = [0_u8; 128];
     let mut seen = Vec::new();
@@ -220,6 +229,7 @@ fn from(world: &World, unix: bool, message: bool) -> Outcome {
     let (socket, peer) =
         (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     let (near, far) = (socket.local_addr().unwrap(), peer.local_addr().unwrap());
+    only_from(&socket, far);
     let send = move || {
         thread::sleep(DELAY);
         peer.send_to(b"datagram", near).unwrap();

@@ -80,8 +80,8 @@ impl World {
             }
             Kind::Udp => {
                 let [own, peer] = [0; 2].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
-                own.connect(peer.local_addr().unwrap()).unwrap();
-                peer.connect(own.local_addr().unwrap()).unwrap();
+                objects::only_from(&own, peer.local_addr().unwrap());
+                objects::only_from(&peer, own.local_addr().unwrap());
                 both([own.into(), peer.into()])
             }
             Kind::Terminal => both(objects::terminal()),
