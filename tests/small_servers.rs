@@ -17,6 +17,8 @@ mod proxy;
 mod records;
 #[path = "small_servers/soak.rs"]
 mod soak;
+#[path = "small_servers/soak_more.rs"]
+mod soak_more;
 #[path = "small_servers/unix_log.rs"]
 mod unix_log;
 

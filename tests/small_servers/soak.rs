@@ -20,13 +20,17 @@ const KEPT: usize = 2;
 const MAY_GROW: u64 = 8 << 20;
 
 /// A short soak belongs to the tests.
-const SHORT: Duration = Duration::from_secs(2);
+pub(super) const SHORT: Duration = Duration::from_secs(2);
 /// Without a pause, this is more than an hour of a busy server's.
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
 /// Has clients do something again and again, and compares the server before and after. The name of what each of
 /// them does comes from `act`, so that it is seen that all of it was done.
-fn soak(server: &Example, time: Duration, act: impl Fn(&mut Rng) -> io::Result<()> + Sync) {
+pub(super) fn soak(
+    server: &Example,
+    time: Duration,
+    act: impl Fn(&mut Rng) -> io::Result<()> + Sync,
+) {
     let idle = server.descriptors() + KEPT;
     let failures = AtomicU64::new(0);
     let load = |time: Duration, seed: u64| -> u64 {
@@ -59,7 +63,7 @@ fn soak(server: &Example, time: Duration, act: impl Fn(&mut Rng) -> io::Result<(
     assert!(after.saturating_sub(before) < MAY_GROW, "from {before} bytes to {after}");
 }
 
-fn wrong(what: impl Into<String>) -> io::Error {
+pub(super) fn wrong(what: impl Into<String>) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what.into())
 }
 
@@ -70,7 +74,7 @@ fn echo() -> String {
     })
 }
 
-fn noise(random: &mut Rng, most: usize) -> Vec<u8> {
+pub(super) fn noise(random: &mut Rng, most: usize) -> Vec<u8> {
     let mut bytes = vec![0; random.usize(1..most)];
     random.fill(&mut bytes);
     bytes
