@@ -174,3 +174,20 @@ fn two_that_park_let_others_run_and_end_by_time() {
         assert!(start.elapsed() >= 200 * MS && start.elapsed() < 20_000 * MS);
     });
 }
+
+/// With no other thread there is nobody who could wake it: not a hang, but a deadlock, which says who waits and
+/// for what. That is after the ten seconds that it is given before somebody is told.
+#[test]
+fn a_message_that_is_never_heard_of_in_a_process_of_one_thread_is_a_deadlock() {
+    let ended = child::run(On::MainThread, 60, || {
+        patch::all();
+        let (sender, receiver) = mpsc::channel();
+        let receiving = spawn(move || receiver.recv());
+        greenling::yield_now(); // it waits now
+        sender.send(1).unwrap();
+        println!("heard of: {:?}", receiving.join());
+    });
+    assert!(ended.stderr.contains("deadlock: nothing can ever run again"), "{ended:?}");
+    assert!(ended.stderr.contains("a channel that is not greenling::sync::mpsc"), "{ended:?}");
+    assert!(!ended.stdout.contains("heard of"), "{ended:?}");
+}

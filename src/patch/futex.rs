@@ -190,11 +190,12 @@ unsafe fn wait(
             true => Deadline::after(LOOK_AGAIN),
             false => None,
         };
-        let outcome = park(bucket, &node, deadline, Patience::for_token(deadline, look_again));
+        let patience = Patience::for_token(deadline, look_again);
+        let outcome = park(bucket, &node, TOKEN, deadline, patience);
         hooked::leave_token();
         outcome
     } else {
-        park(bucket, &node, deadline, Patience::Calm)
+        park(bucket, &node, LOCK, deadline, Patience::Calm)
     };
     WAITING.fetch_sub(1, Ordering::SeqCst);
     let result = match outcome {
@@ -207,6 +208,11 @@ unsafe fn wait(
     Ended { result, is_parker }
 }
 
+const LOCK: Reason = Reason::Wait("a lock of std's (futex)");
+/// std's and crossbeam's channels wait by it as well, and are not woken by their own thread.
+const TOKEN: Reason =
+    Reason::Wait("std::thread::park, or a channel that is not greenling::sync::mpsc");
+
 /// Parks until the node, which is in the bucket's list, is out of it.
 ///
 /// # Errors
@@ -215,10 +221,10 @@ unsafe fn wait(
 fn park(
     bucket: &Bucket,
     node: &Node,
+    reason: Reason,
     deadline: Option<Deadline>,
     mut patience: Patience,
 ) -> Result<(), Woken> {
-    let reason = Reason::Wait("a lock of std's (futex)");
     loop {
         let woken = match patience {
             Patience::Sharing(look_again) => hooked::park(reason, Some(look_again)),
