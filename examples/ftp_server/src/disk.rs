@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
+use greenling::thread::JoinHandle;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::path::{UPLOAD_PREFIX, VirtualPath};
@@ -133,23 +134,24 @@ impl Disk {
     pub(crate) fn upload(&self, path: &VirtualPath) -> io::Result<Upload> {
         let name = [UPLOAD_PREFIX, format!("{:016x}", fastrand::u64(..)).as_bytes()].concat();
         let name = path.parent().relative().join(OsString::from_vec(name));
-        self.run(path, move |root, target| {
+        let begun = self.run(path, move |root, target| {
             match root.metadata(&target) {
                 Ok(metadata) if !metadata.is_file() => return Err(io::Error::other(NOT_A_FILE)),
                 _ => {}
             }
             let mut options = OpenOptions::new();
             options.write(true).create_new(true);
-            let file = Arc::new(root.open_with(&name, &options)?.into_std());
+            let file = root.open_with(&name, &options)?.into_std();
             let temporary = Temporary { root: Arc::clone(root), name, target, committed: false };
-            Ok(Upload { file, offset: 0, temporary: Some(temporary) })
-        })
+            Ok((file, temporary))
+        });
+        begun.map(|(file, temporary)| Upload::new(file, 0, Some(temporary)))
     }
 
     /// Begins an upload that changes `path` in place, from `offset` on, or from its end. Nothing of
     /// what has arrived is taken back when it breaks off: it is what the next attempt goes on from.
     pub(crate) fn modify(&self, path: &VirtualPath, offset: Option<u64>) -> io::Result<Upload> {
-        self.run(path, move |root, path| {
+        let begun = self.run(path, move |root, path| {
             let mut options = OpenOptions::new();
             options.write(true).create(offset.is_none()).custom_flags(libc::O_NONBLOCK);
             let file = root.open_with(path, &options)?.into_std();
@@ -163,14 +165,15 @@ impl Disk {
                 }
                 Some(offset) => {
                     file.set_len(offset)?;
-                    Ok(Upload { file: Arc::new(file), offset, temporary: None })
+                    Ok((file, offset))
                 }
                 None => {
                     let offset = metadata.len();
-                    Ok(Upload { file: Arc::new(file), offset, temporary: None })
+                    Ok((file, offset))
                 }
             }
-        })
+        });
+        begun.map(|(file, offset)| Upload::new(file, offset, None))
     }
 
     pub(crate) fn remove_file(&self, path: &VirtualPath) -> io::Result<()> {
@@ -233,27 +236,44 @@ impl Download {
     }
 }
 
-/// A file that is being written.
+/// A file that is being written. One piece is on its way to the disk while the next one comes.
 #[derive(Debug)]
 pub(crate) struct Upload {
     file: Arc<File>,
     offset: u64,
     temporary: Option<Temporary>,
+    /// What is on its way, and its buffer.
+    writing: Option<JoinHandle<(io::Result<()>, Vec<u8>)>>,
 }
 
 impl Upload {
-    /// Writes the first `n` bytes of `buffer`.
+    fn new(file: File, offset: u64, temporary: Option<Temporary>) -> Upload {
+        Upload { file: Arc::new(file), offset, temporary, writing: None }
+    }
+
+    /// Begins to write the first `n` bytes of `buffer`, and leaves another buffer there, of any length. An
+    /// error may be that of the piece before.
     pub(crate) fn write(&mut self, buffer: &mut Vec<u8>, n: usize) -> io::Result<()> {
+        let spare = self.flush()?;
         let (file, offset) = (Arc::clone(&self.file), self.offset);
-        let moved = std::mem::take(buffer);
-        let result;
-        (result, *buffer) = blocking(move || (file.write_all_at(&moved[..n], offset), moved));
+        let full = std::mem::replace(buffer, spare);
+        let write = move || blocking(move || (file.write_all_at(&full[..n], offset), full));
+        self.writing = Some(greenling::thread::Builder::new().spawn(write)?);
         self.offset += n as u64;
-        result
+        Ok(())
+    }
+
+    /// Waits until all is written; gives the buffer of that.
+    pub(crate) fn flush(&mut self) -> io::Result<Vec<u8>> {
+        let Some(writing) = self.writing.take() else { return Ok(Vec::new()) };
+        let broken = |_| io::Error::other("the write has panicked");
+        let (result, buffer) = writing.join().map_err(broken)?;
+        result.map(|()| buffer)
     }
 
     /// Makes what was written the file that the client named.
     pub(crate) fn commit(mut self) -> io::Result<()> {
+        self.flush()?;
         match self.temporary.take() {
             Some(temporary) => blocking(move || temporary.commit()),
             None => Ok(()),

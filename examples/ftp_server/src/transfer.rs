@@ -379,7 +379,15 @@ fn receive(
 ) -> Result<(), Failure> {
     let (mut buffer, mut convert) = (vec![0; CHUNK], FromWire::default());
     loop {
-        let n = stream.read(&mut buffer).map_err(Failure::Data)?;
+        buffer.resize(CHUNK, 0); // it is another one after a piece has been written
+        let n = match stream.read(&mut buffer) {
+            Ok(n) => n,
+            Err(error) => {
+                // What has come is kept (APPE), and a disk that is full is the better reason.
+                upload.flush().map_err(Failure::Disk)?;
+                return Err(Failure::Data(error));
+            }
+        };
         transfer.count(n);
         if ascii {
             let mut text = convert.convert(&buffer[..n]);
@@ -395,6 +403,7 @@ fn receive(
             break;
         }
     }
+    upload.flush().map_err(Failure::Disk)?;
     // A client that was killed closes its connections too; what it has sent is not a file.
     if transfer.is_broken() {
         return Err(Failure::Data(io::ErrorKind::ConnectionAborted.into()));
