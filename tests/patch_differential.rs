@@ -100,9 +100,11 @@ fn patched_under_signals(seeds: Vec<u64>) -> Logs {
         }
         sent
     });
+    let few = seeds.len() < 10;
     let logs = patched(seeds);
     ended.store(1, Ordering::Release);
-    assert!(sender.join().unwrap() > 10);
+    let sent = sender.join().unwrap();
+    assert!(sent > 10 || few, "{sent} signals");
     logs
 }
 

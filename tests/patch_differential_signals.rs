@@ -12,10 +12,13 @@ use std::io::Write;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{mem, ptr, thread};
 
 use common::{deadline, pipe};
+use greenling::{patch, spawn};
 use native::{WAIT, both, outcome, same};
 
 const EINTR: i64 = -(libc::EINTR as i64);
@@ -284,5 +287,61 @@ fn difference_the_low_water_mark_is_for_poll_only() {
             got
         });
         assert_eq!((native, patched), (6, 2));
+    });
+}
+
+/// Not even one that falls into the middle of a look at what is ready.
+#[test]
+fn a_storm_of_signals_ends_no_look() {
+    deadline(120, || {
+        handle(libc::SIGUSR2, false);
+        patch::all();
+        let over = Arc::new(AtomicBool::new(false));
+        // SAFETY: it takes nothing and cannot fail.
+        let (target, told) = (unsafe { libc::pthread_self() }, over.clone());
+        let storm = thread::spawn(move || {
+            while !told.load(Ordering::Acquire) {
+                // SAFETY: the thread lives until it has joined this one.
+                unsafe { libc::pthread_kill(target, libc::SIGUSR2) };
+            }
+        });
+        let looks = spawn(|| {
+            let (a, _b) = UnixStream::pair().unwrap();
+            let fd = a.as_raw_fd();
+            let mut found = Vec::new();
+            for round in 0..5_000 {
+                // Most of them only look, some wait a little.
+                let millis = i32::from(round % 500 == 0);
+                let time = libc::timespec { tv_sec: 0, tv_nsec: i64::from(millis) * 1_000_000 };
+                let mut short = libc::timeval { tv_sec: 0, tv_usec: i64::from(millis) * 1000 };
+                let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+                // SAFETY: places and sets are valid, and the number is below a set's size.
+                let results = unsafe {
+                    let mut mask: libc::sigset_t = mem::zeroed();
+                    libc::sigemptyset(&mut mask);
+                    let mut set: libc::fd_set = mem::zeroed();
+                    libc::FD_SET(fd, &mut set);
+                    let mut sets = [set; 2];
+                    let [first, second] = sets.each_mut().map(ptr::from_mut);
+                    let none = ptr::null_mut();
+                    [
+                        libc::poll(&mut entry, 1, millis),
+                        libc::ppoll(&mut entry, 1, &time, &mask),
+                        libc::select(fd + 1, first, none, none, &mut short),
+                        libc::pselect(fd + 1, second, none, none, &time, &mask),
+                    ]
+                };
+                for (name, result) in ["poll", "ppoll", "select", "pselect"].iter().zip(results) {
+                    if result != 0 {
+                        found.push((*name, outcome(result)));
+                    }
+                }
+            }
+            found
+        });
+        let found = looks.join().unwrap();
+        over.store(true, Ordering::Release);
+        storm.join().unwrap();
+        assert!(found.is_empty(), "{} of 20,000: {:?}", found.len(), &found[..1]);
     });
 }

@@ -17,18 +17,35 @@ use crate::rt::{Deadline, Direction, Reason, hooked};
 
 type Interests = Vec<(c_int, Direction)>;
 
-/// Calls `look`, which does not block, until it finds something or fails, or the time is over.
+/// Calls `look`, which does not block, as often as a signal comes in between: even a call that does not wait ends
+/// with `EINTR` when one is there and no descriptor is ready. But no call of a coroutine ends for a signal that it
+/// does not let in itself.
+fn look_again(mut look: impl FnMut() -> c_int) -> c_int {
+    loop {
+        let found = look();
+        if found >= 0 || errno() != libc::EINTR {
+            return found;
+        }
+    }
+}
+
+/// Calls `look`, which does not block, until it finds something or fails, or the time is over, or there is one of
+/// the `signals`.
 #[track_caller]
 fn wait_until(
     name: &'static str,
     interests: &Interests,
     deadline: Option<Deadline>,
+    signals: &Signals,
     mut look: impl FnMut() -> c_int,
 ) -> c_int {
     let saved = errno();
     let mut expired = false;
     loop {
-        let found = look();
+        let found = match look_again(&mut look) {
+            0 => signals.handle(),
+            found => found,
+        };
         if found > 0 || (found == 0 && expired) {
             return settled(saved, found);
         }
@@ -53,14 +70,17 @@ fn deadline_in_millis(millis: c_int) -> Option<Deadline> {
 /// Signals that a call lets in while it waits: a descriptor that is ready when one of them is pending.
 struct Signals {
     fd: Option<c_int>,
+    mask: *const sigset_t,
 }
 
 impl Signals {
+    const NONE: Signals = Signals { fd: None, mask: std::ptr::null() };
+
     /// # Safety
-    /// `mask` must be null or valid.
+    /// `mask` must be null or valid, for as long as this exists.
     unsafe fn new(mask: *const sigset_t) -> Signals {
         // SAFETY: the caller's promise; plain data.
-        let Some(mask) = (unsafe { mask.as_ref() }) else { return Signals { fd: None } };
+        let Some(mask) = (unsafe { mask.as_ref() }) else { return Signals::NONE };
         // SAFETY: all sets are valid, and the numbers are those of signals.
         unsafe {
             let mut now: sigset_t = std::mem::zeroed();
@@ -75,7 +95,7 @@ impl Signals {
             }
             let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
             let fd = if any { libc::signalfd(-1, &let_in, flags) } else { -1 };
-            Signals { fd: (fd >= 0).then_some(fd) }
+            Signals { fd: (fd >= 0).then_some(fd), mask }
         }
     }
 
@@ -83,18 +103,14 @@ impl Signals {
         interests.extend(self.fd.map(|fd| (fd, Direction::Read)));
     }
 
-    /// Has a pending signal handled: −1 with `EINTR`, or 0 if there is none that has a handler. (A call of
-    /// epoll's that does not wait does not look for signals; ppoll(2) does.)
-    ///
-    /// # Safety
-    /// `mask` must be null or valid.
-    unsafe fn handle(&self, mask: *const sigset_t) -> c_int {
+    /// Has a pending signal handled: −1 with `EINTR`, or 0 if there is none that has a handler.
+    fn handle(&self) -> c_int {
         if self.fd.is_none_or(|fd| !sources::is_ready_now(fd, libc::POLLIN)) {
             return 0;
         }
         let now = timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: no entries; the caller's promise.
-        unsafe { real::ppoll(std::ptr::null_mut(), 0, &now, mask) }
+        // SAFETY: no entries; the mask is valid by `new`'s promise.
+        unsafe { real::ppoll(std::ptr::null_mut(), 0, &now, self.mask) }
     }
 }
 
@@ -137,21 +153,23 @@ unsafe fn interests_of(fds: *const pollfd, count: nfds_t) -> Interests {
 
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn poll(fds: *mut pollfd, count: nfds_t, millis: c_int) -> c_int {
-    if millis == 0 || !cooperative(POLL) {
+    if !cooperative(POLL) {
         // SAFETY: the caller's promise.
         return unsafe { real::poll(fds, count, millis) };
     }
     // SAFETY: the caller's promise.
-    let found = unsafe { real::poll(fds, count, 0) };
-    if found != 0 {
-        return if found > 0 { settled(errno(), found) } else { found };
+    let look = || unsafe { real::poll(fds, count, 0) };
+    let saved = errno();
+    let found = look_again(look);
+    if found < 0 || (found == 0 && millis == 0) {
+        return found;
+    }
+    if found > 0 {
+        return settled(saved, found);
     }
     // SAFETY: the kernel has accepted the array.
     let interests = unsafe { interests_of(fds, count) };
-    wait_until("poll", &interests, deadline_in_millis(millis), || {
-        // SAFETY: the caller's promise.
-        unsafe { real::poll(fds, count, 0) }
-    })
+    wait_until("poll", &interests, deadline_in_millis(millis), &Signals::NONE, look)
 }
 
 #[unsafe(no_mangle)]
@@ -171,19 +189,17 @@ pub(super) unsafe extern "C" fn ppoll(
         Some(Err(error)) => return fail(error) as c_int,
         None => None,
     };
-    let now = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the caller's promise.
-    let found = unsafe { real::ppoll(fds, count, &now, mask) };
+    let look = || unsafe { real::poll(fds, count, 0) };
+    let saved = errno();
+    let found = look_again(look);
     if found != 0 {
-        return if found > 0 { settled(errno(), found) } else { found };
+        return if found > 0 { settled(saved, found) } else { found };
     }
     // SAFETY: the kernel has accepted the array; the mask by the caller's promise.
     let (mut interests, signals) = unsafe { (interests_of(fds, count), Signals::new(mask)) };
     signals.add_to(&mut interests);
-    wait_until("ppoll", &interests, deadline, || {
-        // SAFETY: the caller's promise.
-        unsafe { real::ppoll(fds, count, &now, mask) }
-    })
+    wait_until("ppoll", &interests, deadline, &signals, look)
 }
 
 // ---- select ---------------------------------------------------------------------------------------
@@ -244,14 +260,9 @@ pub(super) unsafe extern "C" fn select(
         let micros = Duration::from_micros(time.tv_usec as u64);
         Deadline::after(Duration::from_secs(time.tv_sec as u64).saturating_add(micros))
     });
-    let look = |sets: &[Set; 3]| {
-        let mut now = timeval { tv_sec: 0, tv_usec: 0 };
-        let [read, write, except] = sets.each_ref().map(Set::restore);
-        // SAFETY: the caller's sets.
-        unsafe { real::select(count, read, write, except, &mut now) }
-    };
     // SAFETY: the caller's promise.
-    let found = unsafe { select_by("select", count, [read, write, except], deadline, None, look) };
+    let found =
+        unsafe { select_by("select", count, [read, write, except], deadline, &Signals::NONE) };
     // As Linux has it: what is left of the time.
     // SAFETY: as above.
     if let Some(time) = unsafe { time.as_mut() } {
@@ -280,18 +291,8 @@ pub(super) unsafe extern "C" fn pselect(
         return unsafe { real::pselect(count, read, write, except, time, mask) };
     }
     let deadline = deadline.and_then(Result::ok).flatten();
-    let now = timespec { tv_sec: 0, tv_nsec: 0 };
-    let look = |sets: &[Set; 3]| {
-        let [read, write, except] = sets.each_ref().map(Set::restore);
-        // SAFETY: the caller's sets.
-        unsafe { real::pselect(count, read, write, except, &now, mask) }
-    };
     // SAFETY: the caller's promise.
-    unsafe {
-        let signals = Signals::new(mask);
-        let sets = [read, write, except];
-        select_by("pselect", count, sets, deadline, Some(&signals), look)
-    }
+    unsafe { select_by("pselect", count, [read, write, except], deadline, &Signals::new(mask)) }
 }
 
 /// # Safety
@@ -302,8 +303,7 @@ unsafe fn select_by(
     count: c_int,
     sets: [*mut fd_set; 3],
     deadline: Option<Deadline>,
-    signals: Option<&Signals>,
-    mut look: impl FnMut(&[Set; 3]) -> c_int,
+    signals: &Signals,
 ) -> c_int {
     // SAFETY: the caller's promise.
     let sets = sets.map(|place| unsafe { Set::new(place, count) });
@@ -312,10 +312,13 @@ unsafe fn select_by(
     for (set, direction) in sets.iter().zip(directions) {
         set.add_to(&mut interests, count, direction);
     }
-    if let Some(signals) = signals {
-        signals.add_to(&mut interests);
-    }
-    wait_until(name, &interests, deadline, || look(&sets))
+    signals.add_to(&mut interests);
+    wait_until(name, &interests, deadline, signals, || {
+        let mut now = timeval { tv_sec: 0, tv_usec: 0 };
+        let [read, write, except] = sets.each_ref().map(Set::restore);
+        // SAFETY: the caller's sets.
+        unsafe { real::select(count, read, write, except, &mut now) }
+    })
 }
 
 // ---- epoll ----------------------------------------------------------------------------------------
@@ -330,7 +333,7 @@ fn epoll_by(
 ) -> c_int {
     let mut interests = vec![(epoll, Direction::Read)];
     signals.add_to(&mut interests);
-    wait_until("epoll_wait", &interests, deadline, look)
+    wait_until("epoll_wait", &interests, deadline, signals, look)
 }
 
 #[unsafe(no_mangle)]
@@ -344,7 +347,7 @@ pub(super) unsafe extern "C" fn epoll_wait(
         // SAFETY: the caller's promise.
         return unsafe { real::epoll_wait(epoll, events, room, millis) };
     }
-    epoll_by(epoll, deadline_in_millis(millis), &Signals { fd: None }, || {
+    epoll_by(epoll, deadline_in_millis(millis), &Signals::NONE, || {
         // SAFETY: the caller's promise.
         unsafe { real::epoll_wait(epoll, events, room, 0) }
     })
@@ -366,11 +369,7 @@ pub(super) unsafe extern "C" fn epoll_pwait(
     let signals = unsafe { Signals::new(mask) };
     epoll_by(epoll, deadline_in_millis(millis), &signals, || {
         // SAFETY: the caller's promise.
-        match unsafe { real::epoll_pwait(epoll, events, room, 0, mask) } {
-            // SAFETY: as above.
-            0 => unsafe { signals.handle(mask) },
-            found => found,
-        }
+        unsafe { real::epoll_wait(epoll, events, room, 0) }
     })
 }
 
@@ -392,10 +391,6 @@ pub(super) unsafe extern "C" fn epoll_pwait2(
     let signals = unsafe { Signals::new(mask) };
     epoll_by(epoll, deadline.and_then(Result::ok).flatten(), &signals, || {
         // SAFETY: the caller's promise.
-        match unsafe { real::epoll_pwait(epoll, events, room, 0, mask) } {
-            // SAFETY: as above.
-            0 => unsafe { signals.handle(mask) },
-            found => found,
-        }
+        unsafe { real::epoll_wait(epoll, events, room, 0) }
     })
 }
