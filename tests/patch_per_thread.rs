@@ -191,3 +191,62 @@ fn a_message_that_is_never_heard_of_in_a_process_of_one_thread_is_a_deadlock() {
     assert!(ended.stderr.contains("a channel that is not greenling::sync::mpsc"), "{ended:?}");
     assert!(!ended.stdout.contains("heard of"), "{ended:?}");
 }
+
+/// Several of them, too: they look again for as long as somebody new comes to wait by the token, and then are as one.
+#[test]
+fn messages_that_several_never_hear_of_in_a_process_of_one_thread_are_a_deadlock() {
+    let ended = child::run(On::MainThread, 60, || {
+        patch::all();
+        let channels = [(); 3].map(|()| mpsc::channel());
+        let (senders, receiving): (Vec<_>, Vec<_>) = channels
+            .into_iter()
+            .map(|(sender, receiver)| (sender, spawn(move || receiver.recv())))
+            .unzip();
+        sleep(100 * MS); // they wait now, and look again
+        senders.iter().for_each(|sender| sender.send(1).unwrap());
+        println!("heard of: {:?}", greenling::join_all(receiving).len());
+    });
+    assert!(ended.stderr.contains("deadlock: nothing can ever run again"), "{ended:?}");
+    assert!(ended.stderr.contains("a channel that is not greenling::sync::mpsc"), "{ended:?}");
+    assert!(!ended.stdout.contains("heard of"), "{ended:?}");
+}
+
+/// Those that have shared the token do not look again for ever, and hear of another thread all the same.
+#[test]
+fn those_who_have_shared_the_token_come_to_rest() {
+    let ended = child::run(On::OtherThread, 60, || {
+        logger::install();
+        patch::all();
+        let parks = Arc::new(AtomicU32::new(0));
+        let over = Arc::new(AtomicBool::new(false));
+        let parked = [(); 2].map(|()| {
+            let (parks, over) = (parks.clone(), over.clone());
+            spawn(move || {
+                while !over.load(Ordering::SeqCst) {
+                    thread::park();
+                    parks.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        });
+        sleep(1000 * MS);
+        let looks = parks.load(Ordering::SeqCst);
+        assert!((4..100).contains(&looks), "{looks} looks in a second");
+        assert_eq!(logger::records_with("waiting by std::thread::park").len(), 0);
+        sleep(10_000 * MS);
+        let (looks, before) = (parks.load(Ordering::SeqCst), busy());
+        sleep(1000 * MS);
+        assert!(parks.load(Ordering::SeqCst) - looks <= 2, "{parks:?} after {looks}");
+        assert!(busy() - before < 100 * MS);
+        assert_eq!(logger::records_with("waiting by std::thread::park").len(), 1);
+        // Somebody new: all look again.
+        let third = spawn(|| thread::park_timeout(300 * MS));
+        sleep(400 * MS);
+        assert!(parks.load(Ordering::SeqCst) - looks >= 4, "{parks:?} after {looks}");
+        third.join().unwrap();
+        over.store(true, Ordering::SeqCst);
+        let this = thread::current();
+        thread::spawn(move || this.unpark()).join().unwrap();
+        parked.into_iter().for_each(|one| one.join().unwrap());
+    });
+    ended.succeeded();
+}

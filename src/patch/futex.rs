@@ -28,7 +28,7 @@ use libc::timespec;
 use super::policy::{LOCKS, cooperative_even_unwinding};
 use super::time::{duration, now_by};
 use super::{fail, insist, offload, per_thread, settled};
-use crate::rt::hooked::{self, EMPTY, Lock, NOTIFIED, PARKED};
+use crate::rt::hooked::{self, EMPTY, Lock, NOTIFIED, PARKED, SHARED, Sharing};
 use crate::rt::real::{self, errno};
 use crate::rt::{Deadline, Reason, Unparker, Woken};
 
@@ -181,16 +181,16 @@ unsafe fn wait(
     let outcome = if is_parker {
         // SAFETY: valid by the caller's promise, for as long as it waits; the thread has one such word.
         unsafe { hooked::await_token(word.cast(), wake_everybody) };
-        if shared && hooked::share_token() {
+        let sharing = hooked::share_token(shared);
+        if sharing == Sharing::Begins {
             per_thread::complain();
             // So that those before this one come back, and look again, too.
             wake_everybody(address);
         }
-        let look_again = match hooked::token_is_shared() {
-            true => Deadline::after(LOOK_AGAIN),
-            false => None,
-        };
-        let patience = Patience::for_token(deadline, look_again);
+        if (sharing, deadline) == (Sharing::Over, None) {
+            per_thread::tell_of_long_wait(SHARED);
+        }
+        let patience = Patience::for_token(deadline, sharing);
         let outcome = park(bucket, &node, TOKEN, deadline, patience);
         hooked::leave_token();
         outcome
@@ -259,7 +259,11 @@ fn park(
                 // SAFETY: just seen.
                 unsafe { list.unlink(node) };
                 let looks = woken == Woken::TimedOut && matches!(patience, Patience::Sharing(_));
-                return if looks { Ok(()) } else { Err(woken) };
+                if !looks {
+                    return Err(woken);
+                }
+                hooked::looks_at_token();
+                return Ok(());
             }
         }
     }
@@ -296,11 +300,14 @@ enum Patience {
 
 impl Patience {
     /// For a wait by thread::park.
-    fn for_token(deadline: Option<Deadline>, look_again: Option<Deadline>) -> Patience {
-        match (look_again, deadline) {
-            (Some(look), None) => Patience::Sharing(look),
-            (Some(look), Some(end)) if look.0 < end.0 => Patience::Sharing(look),
-            (None, None) => Patience::Doubtful,
+    fn for_token(deadline: Option<Deadline>, sharing: Sharing) -> Patience {
+        let look_again = Deadline::after(LOOK_AGAIN);
+        match (sharing, deadline, look_again) {
+            (Sharing::Alone, None, _) => Patience::Doubtful,
+            (Sharing::Begins | Sharing::Still, None, Some(look)) => Patience::Sharing(look),
+            (Sharing::Begins | Sharing::Still, Some(end), Some(look)) if look.0 < end.0 => {
+                Patience::Sharing(look)
+            }
             _ => Patience::Calm,
         }
     }

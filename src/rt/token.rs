@@ -12,6 +12,7 @@
 use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::hub::Hub;
 
@@ -20,12 +21,30 @@ pub(crate) const EMPTY: u32 = 0;
 pub(crate) const NOTIFIED: u32 = 1;
 pub(crate) const PARKED: u32 = u32::MAX;
 
+/// For how long the word is taken to be shared after that was seen last. Somebody who takes a notice unseen has
+/// waited for one of his own not long before.
+pub(crate) const SHARED: Duration = Duration::from_secs(10);
+
+/// How a wait for the word begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Sharing {
+    /// Nobody else has waited lately.
+    Alone,
+    /// The first one beside another.
+    Begins,
+    Still,
+    /// It goes on waiting after its last look: the others are gone, or wait as long as itself.
+    Over,
+}
+
 /// A hub's view of its thread's word.
 pub(super) struct ThreadToken {
     word: Cell<*const AtomicU32>,
     waiters: Cell<usize>,
-    /// Whether several coroutines have ever waited for it at once.
-    shared: Cell<bool>,
+    /// Until when several coroutines are taken to use it, in nanoseconds of the hub's clock.
+    shared_until: Cell<u64>,
+    /// The task that has come back last in order to look whether it was meant; 0 is none.
+    looks: Cell<u64>,
     /// Wakes all who wait for the word.
     wake: Cell<fn(usize)>,
 }
@@ -35,18 +54,32 @@ impl ThreadToken {
         ThreadToken {
             word: Cell::new(ptr::null()),
             waiters: Cell::new(0),
-            shared: Cell::new(false),
+            shared_until: Cell::new(0),
+            looks: Cell::new(0),
             wake: Cell::new(|_| {}),
         }
     }
 
-    /// Says that several wait; whether that was so before.
-    pub(super) fn share(&self) -> bool {
-        self.shared.replace(true)
+    /// To be called when a task begins to wait; `others` says that some wait already. What shows that the word is
+    /// shared is that somebody new comes: not that those who wait come back from a look.
+    pub(super) fn share(&self, task: u64, others: bool, now: u64) -> Sharing {
+        let was_shared = now < self.shared_until.get();
+        if self.looks.replace(0) == task {
+            return if was_shared { Sharing::Still } else { Sharing::Over };
+        }
+        if others {
+            self.shared_until.set(now.saturating_add(SHARED.as_nanos() as u64));
+        }
+        match (was_shared, others) {
+            (true, _) => Sharing::Still,
+            (false, true) => Sharing::Begins,
+            (false, false) => Sharing::Alone,
+        }
     }
 
-    pub(super) fn is_shared(&self) -> bool {
-        self.shared.get()
+    /// The task, whose wait is over, only looks whether it was meant.
+    pub(super) fn looks(&self, task: u64) {
+        self.looks.set(task);
     }
 
     fn word(&self) -> Option<&AtomicU32> {
