@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,10 @@ use std::time::SystemTime;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use greenling::thread::JoinHandle;
+use rustix::fs::sendfile;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
+use crate::cached::is_cached;
 use crate::path::{UPLOAD_PREFIX, VirtualPath};
 
 /// Runs what may wait for the disk, or compute for long, on another thread.
@@ -234,6 +237,23 @@ impl Download {
         self.offset += n as u64;
         Ok(n)
     }
+
+    /// Sends the next `most` bytes straight from the page cache, as far as the socket takes them, which must be
+    /// non-blocking. `None` if they are not there, or at the end; [`read`](Self::read) knows what to do then.
+    pub(crate) fn send(&mut self, socket: impl AsFd, most: usize) -> Option<io::Result<usize>> {
+        let left = self.size.saturating_sub(self.offset);
+        let length = left.min(most as u64);
+        if !is_cached(&self.file, self.offset, length) {
+            return None;
+        }
+        // It moves the offset on.
+        match sendfile(socket, &self.file, Some(&mut self.offset), length as usize) {
+            Ok(0) => None,
+            Ok(n) => Some(Ok(n)),
+            Err(Errno::INVAL | Errno::NOSYS) => None,
+            Err(error) => Some(Err(error.into())),
+        }
+    }
 }
 
 /// A file that is being written. One piece is on its way to the disk while the next one comes.
@@ -249,6 +269,11 @@ pub(crate) struct Upload {
 impl Upload {
     fn new(file: File, offset: u64, temporary: Option<Temporary>) -> Upload {
         Upload { file: Arc::new(file), offset, temporary, writing: None }
+    }
+
+    /// Whether a piece is still on its way, so that another one would have to wait.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.writing.as_ref().is_some_and(|writing| !writing.is_finished())
     }
 
     /// Begins to write the first `n` bytes of `buffer`, and leaves another buffer there, of any length. An

@@ -5,6 +5,7 @@ use std::mem;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Instant, SystemTime};
 
+use greenling::io::wait_writable;
 use greenling::net::TcpStream;
 
 use crate::ascii::{FromWire, ToWire};
@@ -19,6 +20,9 @@ use crate::watch::{Transfer, Watch};
 
 /// How much goes from disk to network at once.
 const CHUNK: usize = 256 * 1024;
+
+/// How much goes from network to disk at most at once.
+const PIECE: usize = 1024 * 1024;
 
 /// Why a transfer has failed.
 enum Failure {
@@ -341,8 +345,10 @@ impl Session {
 }
 
 fn send(file: &mut Download, mut stream: &TcpStream, transfer: &Transfer) -> Result<(), Failure> {
-    let mut buffer = vec![0; CHUNK];
+    let mut buffer = Vec::new();
     loop {
+        send_cached(file, stream, transfer).map_err(Failure::Data)?;
+        buffer.resize(CHUNK, 0);
         let n = file.read(&mut buffer).map_err(Failure::Disk)?;
         if n == 0 {
             return stream.shutdown(Shutdown::Write).map_err(Failure::Data);
@@ -350,6 +356,25 @@ fn send(file: &mut Download, mut stream: &TcpStream, transfer: &Transfer) -> Res
         stream.write_all(&buffer[..n]).map_err(Failure::Data)?;
         transfer.count(n);
     }
+}
+
+/// Sends for as long as nobody has to wait for the disk. The kernel copies once then, and not twice.
+fn send_cached(file: &mut Download, stream: &TcpStream, transfer: &Transfer) -> io::Result<()> {
+    // sendfile(2) has no flag to ask for that.
+    stream.set_nonblocking(true)?;
+    let limit = stream.write_timeout()?;
+    while let Some(sent) = file.send(stream, CHUNK) {
+        match sent {
+            Ok(n) => transfer.count(n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !wait_writable(stream, limit)? {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    stream.set_nonblocking(false)
 }
 
 fn send_text(
@@ -374,41 +399,61 @@ fn send_text(
 fn receive(
     mut upload: Upload,
     ascii: bool,
-    mut stream: &TcpStream,
+    stream: &TcpStream,
     transfer: &Transfer,
 ) -> Result<(), Failure> {
-    let (mut buffer, mut convert) = (vec![0; CHUNK], FromWire::default());
-    loop {
-        buffer.resize(CHUNK, 0); // it is another one after a piece has been written
-        let n = match stream.read(&mut buffer) {
-            Ok(n) => n,
-            Err(error) => {
-                // What has come is kept (APPE), and a disk that is full is the better reason.
-                upload.flush().map_err(Failure::Disk)?;
-                return Err(Failure::Data(error));
-            }
-        };
-        transfer.count(n);
+    let (mut buffer, mut convert) = (Vec::new(), FromWire::default());
+    let ended = loop {
+        // It is another one after each piece.
+        buffer.resize(PIECE, 0);
+        let (filled, ended) = fill(&mut buffer, stream, transfer, || upload.is_busy());
         if ascii {
-            let mut text = convert.convert(&buffer[..n]);
-            if n == 0 {
-                text = convert.finish();
+            let mut text = convert.convert(&buffer[..filled]);
+            if matches!(ended, Some(Ok(()))) {
+                text.extend(convert.finish());
             }
             let length = text.len();
             upload.write(&mut text, length).map_err(Failure::Disk)?;
-        } else if n > 0 {
-            upload.write(&mut buffer, n).map_err(Failure::Disk)?;
+        } else if filled > 0 {
+            upload.write(&mut buffer, filled).map_err(Failure::Disk)?;
         }
-        if n == 0 {
-            break;
+        if let Some(ended) = ended {
+            break ended;
         }
-    }
+    };
+    // Before the connection's error is told: what has come is kept (APPE), and a disk that is full is the
+    // better reason.
     upload.flush().map_err(Failure::Disk)?;
+    ended.map_err(Failure::Data)?;
     // A client that was killed closes its connections too; what it has sent is not a file.
     if transfer.is_broken() {
         return Err(Failure::Data(io::ErrorKind::ConnectionAborted.into()));
     }
     upload.commit().map_err(Failure::Disk)
+}
+
+/// Reads at least once, and then on for as long as the disk is busy and there is room: the faster the client, the
+/// larger the pieces. Says how much has come, and how the stream has ended, if it has.
+fn fill(
+    buffer: &mut [u8],
+    mut stream: &TcpStream,
+    transfer: &Transfer,
+    is_busy: impl Fn() -> bool,
+) -> (usize, Option<io::Result<()>>) {
+    let mut filled = 0;
+    loop {
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) => return (filled, Some(Ok(()))),
+            Ok(n) => {
+                transfer.count(n);
+                filled += n;
+            }
+            Err(error) => return (filled, Some(Err(error))),
+        }
+        if filled == buffer.len() || !is_busy() {
+            return (filled, None);
+        }
+    }
 }
 
 fn without_options(argument: &[u8]) -> &[u8] {
