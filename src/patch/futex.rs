@@ -27,7 +27,7 @@ use libc::timespec;
 
 use super::policy::{LOCKS, cooperative_even_unwinding};
 use super::time::{duration, now_by};
-use super::{fail, insist, offload, per_thread, settled};
+use super::{fail, insist, notice, offload, per_thread, settled};
 use crate::rt::hooked::{self, EMPTY, Lock, NOTIFIED, PARKED, SHARED, Sharing};
 use crate::rt::real::{self, errno};
 use crate::rt::{Deadline, Reason, Unparker, Woken};
@@ -315,11 +315,11 @@ impl Patience {
 
 #[cold]
 fn tell_of_long_wait() {
-    log::warn!(
-        "coroutine {} was killed, or is over its time limit, and has been waiting for a lock of std's (futex) \
-         for {LONG:?} since: it ends only when it gets that",
-        hooked::task_id(),
+    let text = format_args!(
+        "was killed, or is over its time limit, and has been waiting for a lock of std's (futex) for {LONG:?} since: \
+         it ends only when it gets that"
     );
+    notice::tell(log::Level::Warn, text);
 }
 
 /// std would call again for ever, and nothing may unwind through it: so this ends the process, as the panic of

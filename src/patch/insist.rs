@@ -5,9 +5,9 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::Once;
 use std::time::Duration;
 
+use super::notice::{self, Once};
 use crate::rt::{Deadline, Reason, hooked};
 
 const TOO_OFTEN: u32 = 1000;
@@ -45,21 +45,15 @@ pub(super) fn may_end_early(address: usize) -> bool {
 
 #[cold]
 fn complain(what: usize) {
-    static BY_LOCK: Once = Once::new();
-    static BY_INTERRUPTION: Once = Once::new();
-    if what == INTERRUPTED {
-        BY_INTERRUPTION.call_once(|| {
-            log::error!(
-                "a coroutine that was killed, or is over its time limit, ignores the error of a thousand \
-                 calls (ECANCELED, sleeps that end early) and waits in none of greenling's functions: it is \
-                 slowed down, and cannot be ended"
-            );
-        });
-    } else {
-        BY_LOCK.call_once(|| {
-            log::error!("a coroutine spins on a lock's word (futex) that is never as it expects");
-        });
-    }
+    let (what, text) = match what {
+        INTERRUPTED => (
+            Once::IgnoresErrors,
+            "was killed, or is over its time limit, but ignores the error of a thousand calls (ECANCELED, sleeps \
+             that end early) and waits in none of greenling's functions: it is slowed down, and cannot be ended",
+        ),
+        _ => (Once::SpinsOnLock, "spins on a lock's word (futex) that is never as it expects"),
+    };
+    notice::once(what, log::Level::Error, format_args!("{text}"));
 }
 
 /// The calling coroutine has waited as it ought to.

@@ -30,6 +30,12 @@
 //!
 //! `docs/patching.md` has what is cooperative for whom, and what cannot be.
 
+#[cfg(target_feature = "crt-static")]
+compile_error!(
+    "greenling's feature `patch` cannot be linked statically: the C library's own functions would be defined twice. \
+     Build with `-C target-feature=-crt-static`, or without the feature"
+);
+
 #[cfg(target_env = "gnu")]
 mod checked;
 mod close;
@@ -39,6 +45,7 @@ mod dns;
 mod file;
 mod futex;
 mod insist;
+mod notice;
 mod offload;
 mod per_thread;
 mod policy;

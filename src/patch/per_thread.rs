@@ -8,11 +8,11 @@
 
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::sync::Once;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::rt::{hooked, real};
+use super::notice::{self, Once};
+use crate::rt::real;
 
 thread_local! {
     /// The address of the thread's word; 0 before that is known.
@@ -122,28 +122,23 @@ pub(super) fn is_in_own_storage(address: usize) -> bool {
 
 #[cold]
 pub(super) fn complain() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::error!(
-            "two coroutines of one thread wait by what the thread has only one of \
-             (std::thread::park, std::sync::mpsc, crossbeam-channel): a wake-up may come late, and \
-             a channel wakes nobody for a message from its own thread. Use greenling::thread::park, greenling::sync::mpsc, or std's locks"
-        );
-    });
+    let text = format_args!(
+        "and another of the same thread wait by what the thread has only one of \
+         (std::thread::park, std::sync::mpsc, crossbeam-channel): a wake-up may come late, and a channel wakes \
+         nobody for a message from its own thread. Use greenling::thread::park, greenling::sync::mpsc, or std's locks"
+    );
+    notice::once(Once::SharesToken, log::Level::Error, text);
 }
 
 /// The coroutine waits by thread::park, and has done so for long.
 #[cold]
 pub(super) fn tell_of_long_wait(time: Duration) {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::warn!(
-            "coroutine {} has been waiting by std::thread::park for {time:?}. If it waits for a channel \
-             (std::sync::mpsc, crossbeam-channel), that wakes it for messages from other threads, and never \
-             for those from coroutines of its own: use greenling::sync::mpsc",
-            hooked::task_id(),
-        );
-    });
+    let text = format_args!(
+        "has been waiting by std::thread::park for {time:?}. If it waits for a channel \
+         (std::sync::mpsc, crossbeam-channel), that wakes it for messages from other threads, and never \
+         for those from coroutines of its own: use greenling::sync::mpsc"
+    );
+    notice::once(Once::LongPark, log::Level::Warn, text);
 }
 
 /// parking_lot has put the thread into its queue twice by now, and that queue has become a ring. Nothing may
