@@ -278,3 +278,31 @@ fn a_wait_asks_the_kernel_nothing_that_is_known() {
         assert!(count(name) < ROUNDS / 4, "{name} {} times in {ROUNDS} rounds", count(name));
     }
 }
+
+/// A wait for what was closed unseen ends with what the kernel says of such a number, not with `EAGAIN`.
+#[test]
+fn a_descriptor_that_is_closed_unseen_is_bad() {
+    patched(|| {
+        let (a, b) = used_pair();
+        // A number that nobody else gets meanwhile.
+        // SAFETY: no pointers; ours from then on.
+        let mut high = unsafe {
+            let high = libc::fcntl(a.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 700);
+            assert!(high >= 700);
+            ManuallyDrop::new(UnixStream::from_raw_fd(high))
+        };
+        use_it(&mut *high, &b);
+        let fd = high.as_raw_fd();
+        let waiting = spawn(move || {
+            let mut buf = 0_u8;
+            // SAFETY: one byte.
+            outcome(unsafe { libc::recv(fd, (&raw mut buf).cast(), 1, 0) } as i64)
+        });
+        sleep(MS);
+        // SAFETY: ours, and not used any more.
+        unsafe { libc::syscall(libc::SYS_close, fd) };
+        let start = Instant::now();
+        assert_eq!(waiting.join().unwrap(), -i64::from(libc::EBADF));
+        assert!(start.elapsed() < SOON);
+    });
+}

@@ -357,6 +357,16 @@ impl Operation {
         true
     }
 
+    /// What a call says of a descriptor that does not block: non-blocking, or closed just before the wait for it
+    /// began, so that it was not woken.
+    fn refusal(&self) -> c_int {
+        // SAFETY: no pointers.
+        match unsafe { real::fcntl(self.fd, libc::F_GETFD, 0) } {
+            -1 => libc::EBADF,
+            _ => libc::EAGAIN,
+        }
+    }
+
     fn deadline(&self) -> Option<Deadline> {
         let nanos = u64::try_from(self.limit?.as_nanos()).ok()?;
         self.since?.checked_add(nanos).map(Deadline)
@@ -369,8 +379,11 @@ impl Operation {
     /// as for [`wait`].
     #[track_caller]
     pub(super) fn wait(&mut self) -> Result<Waited, c_int> {
-        if self.expired || !self.may_block() {
+        if self.expired {
             return Err(libc::EAGAIN);
+        }
+        if !self.may_block() {
+            return Err(self.refusal());
         }
         if !self.is_certain {
             let grace = [Deadline::after(GRACE), self.deadline()].into_iter().flatten();
@@ -381,7 +394,7 @@ impl Operation {
             }
             // It may be something else than what is remembered.
             if !self.ask() {
-                return Err(libc::EAGAIN);
+                return Err(self.refusal());
             }
         }
         let waited = wait(self.fd, self.direction, self.deadline())?;
