@@ -9,7 +9,7 @@
 //!
 //!  one slot
 //!  +-------------------+--------------------------------+--------+-------------+
-//!  | guard, 16 KiB     | usable, grows downwards  <---- | header | colour      |
+//!  | guard             | usable, grows downwards  <---- | header | colour      |
 //!  +-------------------+--------------------------------+--------+-------------+
 //!  ^ limit()                                            ^ base()  0..15 cache lines,
 //!                                                                 by the slot's number
@@ -27,18 +27,21 @@
 //!   end of every stack lies at the same offset of a page, and a thousand coroutines fight for a
 //!   handful of L1 sets.
 //!
-//! A [`Stack`] that is dropped returns to its thread's pool, where the next coroutine takes it, last
-//! in first out. A stack that is never dropped (its coroutine was forgotten) is never reused.
+//! A [`Stack`] that is dropped returns to its thread's pool, last in first out. One that is never
+//! dropped (its coroutine was forgotten) is never reused.
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::mem::size_of;
 use std::num::NonZeroUsize;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+mod guard;
 
 use super::{exit, overflow};
+use guard::GUARD;
+pub(crate) use guard::force_mprotect_guards;
 
 /// Size of a coroutine's stack unless it asks for another: 256 KiB.
 pub(crate) const DEFAULT_SIZE: usize = 256 * 1024;
@@ -48,10 +51,6 @@ pub(crate) const MIN_SIZE: usize = 16 * 1024;
 
 /// The largest stack that can be asked for: 1 TiB of address space.
 const MAX_SIZE: usize = 1 << 40;
-
-/// Length of a guard. Code that Rust compiles probes every page of a large frame, so one page would
-/// do; C code often does not, and may step over a single page.
-const GUARD: usize = 16 * 1024;
 
 /// How many free stacks keep their pages, for each size and thread.
 pub(crate) const DEFAULT_CACHED: usize = 16 * 1024;
@@ -70,9 +69,6 @@ const HEADROOM: usize = 32 << 20;
 /// Step and number of the colours.
 const COLOUR_STEP: usize = 64;
 const COLOURS: usize = 16;
-
-/// Not in every libc crate yet. From Linux's `asm-generic/mman-common.h`.
-const MADV_GUARD_INSTALL: libc::c_int = 102;
 
 /// Whose stack this is; read by the overflow report, from a signal handler.
 #[repr(C, align(16))]
@@ -155,54 +151,6 @@ pub(crate) fn locate(address: usize) -> Option<Place> {
 fn header_of(slot_end: usize, slot: usize) -> *const Header {
     let colour = (slot % COLOURS) * COLOUR_STEP;
     ptr::with_exposed_provenance(slot_end - colour - size_of::<Header>())
-}
-
-/// How guards are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum GuardKind {
-    Madvise = 1,
-    Mprotect = 2,
-}
-
-/// What the kernel has shown to work, once known; 0 before that.
-static GUARD_KIND: AtomicU8 = AtomicU8::new(0);
-
-/// Makes every guard from now on with mprotect, as on a kernel without MADV_GUARD_INSTALL.
-pub(crate) fn force_mprotect_guards() {
-    GUARD_KIND.store(GuardKind::Mprotect as u8, Ordering::Relaxed);
-}
-
-/// The way in which the last guard was made, or `None` before the first.
-pub(crate) fn guard_kind() -> Option<GuardKind> {
-    match GUARD_KIND.load(Ordering::Relaxed) {
-        1 => Some(GuardKind::Madvise),
-        2 => Some(GuardKind::Mprotect),
-        _ => None,
-    }
-}
-
-fn install_guard(start: usize) -> io::Result<()> {
-    let address: *mut libc::c_void = ptr::with_exposed_provenance_mut(start);
-    if guard_kind() != Some(GuardKind::Mprotect) {
-        // SAFETY: the range is the guard of a slot that nobody uses yet, inside our own mapping.
-        if unsafe { libc::madvise(address, GUARD, MADV_GUARD_INSTALL) } == 0 {
-            GUARD_KIND.store(GuardKind::Madvise as u8, Ordering::Relaxed);
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() == io::ErrorKind::OutOfMemory {
-            return Err(error);
-        }
-        // EINVAL: an older kernel, or memory that is locked by mlockall(2). The one will not
-        // change and the other may, but a mixture would gain nothing.
-        GUARD_KIND.store(GuardKind::Mprotect as u8, Ordering::Relaxed);
-    }
-    // SAFETY: as above.
-    if unsafe { libc::mprotect(address, GUARD, libc::PROT_NONE) } == 0 {
-        return Ok(());
-    }
-    Err(io::Error::last_os_error())
 }
 
 fn page_size() -> usize {
@@ -377,7 +325,7 @@ impl Class {
         let region = *self.regions.last().expect("a class with fresh slots has a region");
         let number = region.slots.load(Ordering::Relaxed) as u32 - self.fresh;
         let slot = Slot { region, number };
-        install_guard(slot.start())?;
+        guard::install(slot.start())?;
         self.fresh -= 1;
         region.taken.fetch_add(1, Ordering::Relaxed);
         Ok(slot)

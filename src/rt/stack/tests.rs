@@ -3,6 +3,7 @@
 
 #![cfg(not(miri))] // all of it is mmap
 
+use super::guard::guard_kind;
 use super::*;
 use corosensei::stack::Stack as _;
 use std::collections::HashSet;
