@@ -189,7 +189,7 @@ fn what_happens_unseen_is_noticed() {
         let (a, _b) = used_pair();
         let (fd, (c, d)) = (a.into_raw_fd(), UnixStream::pair().unwrap());
         // SAFETY: no pointers; `fd` is ours.
-        assert_eq!(unsafe { libc::syscall(libc::SYS_dup2, c.as_raw_fd(), fd) }, i64::from(fd));
+        assert_eq!(unsafe { libc::syscall(libc::SYS_dup3, c.as_raw_fd(), fd, 0) }, i64::from(fd));
         drop(c);
         // SAFETY: ours.
         let mut reused = unsafe { UnixStream::from_raw_fd(fd) };
@@ -212,7 +212,7 @@ fn a_sockets_number_that_means_a_pipe() {
                 if seen {
                     outcome(libc::dup2(from, to))
                 } else {
-                    outcome(libc::syscall(libc::SYS_dup2, from, to))
+                    outcome(libc::syscall(libc::SYS_dup3, from, to, 0))
                 }
             };
             assert_eq!(result, i64::from(to));
