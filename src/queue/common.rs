@@ -47,13 +47,21 @@ pub(crate) struct State<S> {
 
 /// Wakes the other party when it is dropped, that is, after the lock and also if foreign code panics.
 #[derive(Default)]
-pub(crate) struct Wake(Option<Unparker>);
+pub(crate) struct Wake(Unparker);
+
+impl Wake {
+    #[cold]
+    fn unpark(&mut self) {
+        std::mem::take(&mut self.0).unpark();
+    }
+}
 
 impl Drop for Wake {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if let Some(unparker) = self.0.take() {
-            unparker.unpark();
+        // One of the same thread has been woken by now.
+        if self.0.is_pending() {
+            self.unpark();
         }
     }
 }
@@ -159,7 +167,7 @@ impl<T, S: Store<T>> Core<T, S> {
             let item = offer.take().expect("a putter has an item");
             match locked.grant(item) {
                 Ok(getter) => {
-                    wake.0 = Some(getter);
+                    wake.0 = getter;
                     locked.accepted += 1;
                     return true;
                 }
@@ -275,7 +283,7 @@ impl<T, S: Store<T>> Core<T, S> {
         let is_waited_for = locked.offers && locked.waiting() > 0;
         if is_waited_for && locked.store.len() <= locked.capacity {
             if let Some((offer, putter)) = locked.take_offer() {
-                wake.0 = Some(putter);
+                wake.0 = putter;
                 locked.accepted += 1;
                 if locked.store.len() == 0 {
                     return Ok(offer); // a queue without room

@@ -13,6 +13,7 @@ use std::ptr;
 
 use slab::Slab;
 
+use super::blocks::Blocks;
 use super::coroutine::Step;
 use super::interrupt::Unwinding;
 use super::life;
@@ -80,6 +81,8 @@ pub(crate) struct Hub {
     /// Ids that are set aside for this hub.
     pub(super) ids: Cell<(u64, u64)>,
     pub(super) main: TaskArc,
+    /// Memory of tasks that are gone.
+    pub(super) blocks: Blocks,
     /// Scratch space of `turn`, kept to save allocations.
     pub(super) ready: RefCell<Vec<TaskRef>>,
     pub(super) due: RefCell<Vec<Expired<TaskRef>>>,
@@ -162,6 +165,7 @@ impl Hub {
             awaited_end: Cell::new(None),
             ids: Cell::new((0, 0)),
             main,
+            blocks: Blocks::new(),
             ready: RefCell::new(Vec::new()),
             due: RefCell::new(Vec::new()),
             messages: RefCell::new(Vec::new()),
@@ -559,7 +563,7 @@ fn stack_top() -> *const i8 {
 // ---- the functions that the rest of the crate uses ---------------------------------------------
 
 /// Whatever wakes one certain coroutine, from any thread.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Unparker(Option<TaskArc>);
 
 impl Unparker {
@@ -584,6 +588,12 @@ impl Unparker {
             // SAFETY: by contract.
             _ => Unparker::new(unsafe { task.to_arc() }),
         }
+    }
+
+    /// Whether there is somebody still to be woken.
+    #[inline(always)]
+    pub(crate) fn is_pending(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Ends the coroutine's park, if it is parked. A coroutine that has finished is not disturbed.

@@ -1,5 +1,6 @@
 //! The birth of a coroutine, on its own hub or from another thread, and the delivery of its result.
 
+use std::alloc::Layout;
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::io;
@@ -8,6 +9,7 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
+use super::blocks::Class;
 use super::coroutine::Coroutine;
 use super::hub::{self, Hub};
 use super::interrupt::Shield;
@@ -49,15 +51,15 @@ impl<T, F: FnOnce() -> T> Packet<T, F> {
         body: F,
     ) -> (Joiner<T>, TaskArc) {
         // Written in place: a packet is a few hundred bytes, too many to build first and copy then.
-        let mut packet: Box<MaybeUninit<Packet<T, F>>> = Box::new_uninit();
-        let place = packet.as_mut_ptr();
+        let memory = Self::memory();
+        let place = memory.as_ptr();
         // SAFETY: the fields lie in the allocation, and each is written once before it is read.
         unsafe {
             (&raw mut (*place).head.task).write(Task::new(2, Self::KIND, id, name, hub));
             (&raw mut (*place).head.outcome).write(UnsafeCell::new(None));
             (&raw mut (*place).body).write(UnsafeCell::new(MaybeUninit::new(body)));
         }
-        let task = NonNull::from(Box::leak(packet)).cast::<Task>();
+        let task = memory.cast::<Task>();
         // SAFETY: the task is at the head of the allocation, `free` fits, and it counts two owners.
         let (handle, own) = unsafe { (TaskArc::from_new(task), TaskArc::from_new(task)) };
         (Joiner { task: handle, result: PhantomData }, own)
@@ -65,10 +67,31 @@ impl<T, F: FnOnce() -> T> Packet<T, F> {
 
     /// See [`Kind::free`].
     unsafe fn free(task: NonNull<Task>) {
-        // SAFETY: allocated by `allocate`. The outcome is gone by now (see `Joiner`), and so is the body:
-        // `run` is called before the hub gives up its ownership. So it does not matter on which thread
-        // this happens, even if neither is Send.
-        drop(unsafe { Box::from_raw(task.cast::<Self>().as_ptr()) });
+        // SAFETY: allocated by `allocate`, from `memory`. The outcome is gone by now (see `Joiner`), and so is
+        // the body: `run` is called before the hub gives up its ownership. So it does not matter on which thread
+        // this happens, even if neither is Send. The hub is null or this thread's live one.
+        unsafe {
+            let packet = task.cast::<Self>();
+            packet.drop_in_place();
+            match (Self::CLASS, hub::existing().as_ref()) {
+                (Some(class), Some(hub)) => hub.blocks.give(class, packet.cast()),
+                (Some(class), None) => class.free(packet.cast()),
+                (None, _) => drop(Box::from_raw(packet.cast::<MaybeUninit<Self>>().as_ptr())),
+            }
+        }
+    }
+
+    const CLASS: Option<Class> = Class::of(Layout::new::<Self>());
+
+    /// Room for one, of any content. (It is freed by whoever is the last owner, on whatever thread.)
+    #[inline]
+    fn memory() -> NonNull<Self> {
+        // SAFETY: null or this thread's live hub.
+        match (Self::CLASS, unsafe { hub::existing().as_ref() }) {
+            (Some(class), Some(hub)) => hub.blocks.take(class).cast(),
+            (Some(class), None) => class.allocate().cast(),
+            (None, _) => NonNull::from(Box::leak(Box::<Self>::new_uninit())).cast(),
+        }
     }
 
     /// See [`Kind::run`].
