@@ -328,6 +328,34 @@ fn without_epoll_pwait2_timeouts_are_rounded_up() {
     ended.iter().for_each(child::Ended::succeeded);
 }
 
+/// A sandbox or an emulator may not have the calls that are told not to wait.
+#[test]
+fn without_preadv2_and_pwritev2_pipes_and_files_go_on() {
+    let ended = child::run_each(On::OtherThread, 60, &[libc::ENOSYS, libc::EPERM], |&errno| {
+        deny(libc::SYS_preadv2, None, errno);
+        deny(libc::SYS_pwritev2, None, errno);
+        let (mut reader, mut writer) = greenling::io::pipe().unwrap();
+        let receiver = spawn(move || {
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).unwrap();
+            all
+        });
+        yield_now(); // it waits now
+        let data: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();
+        writer.write_all(&data).unwrap();
+        drop(writer);
+        assert_eq!(receiver.join().unwrap(), data);
+        let output = greenling::process::Command::new("echo").arg("text").output().unwrap();
+        assert_eq!(output.stdout, b"text\n");
+        let name = std::env::temp_dir().join(format!("greenling-{}", std::process::id()));
+        greenling::fs::write(&name, &data).unwrap();
+        let read = greenling::fs::read(&name);
+        std::fs::remove_file(&name).unwrap();
+        assert_eq!(read.unwrap(), data);
+    });
+    ended.iter().for_each(child::Ended::succeeded);
+}
+
 #[test]
 fn without_descriptors_io_is_an_error_and_the_rest_goes_on() {
     let ended = child::run(On::OtherThread, 60, || {

@@ -90,8 +90,10 @@ fn run(
     op(0)
 }
 
+/// Whether the kind of file does not know the flag, or the kernel or a sandbox not the call.
 fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL))
+    let unsupported = [libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL, libc::EPERM];
+    error.raw_os_error().is_some_and(|errno| unsupported.contains(&errno))
 }
 
 /// How much can be written to a descriptor that is ready for it, without waiting. `None`: anything.
@@ -117,19 +119,25 @@ pub(crate) fn kind(fd: BorrowedFd<'_>) -> io::Result<libc::mode_t> {
     Ok(unsafe { stat.assume_init() }.st_mode & libc::S_IFMT)
 }
 
+/// preadv2(2) at the file's own position; without flags readv(2), which is there in every sandbox and emulator.
 fn preadv2(
     fd: BorrowedFd<'_>,
     bufs: &mut [IoSliceMut<'_>],
     flags: libc::c_int,
 ) -> io::Result<usize> {
+    let (fd, bufs, count) = (fd.as_raw_fd(), bufs.as_mut_ptr(), bufs.len());
+    if flags == 0 {
+        // SAFETY: as below.
+        return syscall!(readv(fd, bufs.cast(), count as libc::c_int)).map(|read| read as usize);
+    }
     // By number, since not every C library has it. An offset of −1 means the file's own position.
     // SAFETY: `IoSliceMut` is an `iovec`; the buffers are ours alone during the call.
     let read = unsafe {
         libc::syscall(
             libc::SYS_preadv2,
-            fd.as_raw_fd(),
-            bufs.as_mut_ptr(),
-            bufs.len(),
+            fd,
+            bufs,
+            count,
             -1 as libc::c_long,
             0 as libc::c_long,
             flags,
@@ -138,14 +146,20 @@ fn preadv2(
     if read < 0 { Err(io::Error::last_os_error()) } else { Ok(read as usize) }
 }
 
+/// As [`preadv2`].
 fn pwritev2(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>], flags: libc::c_int) -> io::Result<usize> {
+    let (fd, bufs, count) = (fd.as_raw_fd(), bufs.as_ptr(), bufs.len());
+    if flags == 0 {
+        // SAFETY: as below.
+        return syscall!(writev(fd, bufs.cast(), count as libc::c_int)).map(|n| n as usize);
+    }
     // SAFETY: `IoSlice` is an `iovec`; the buffers live through the call, which only reads them.
     let written = unsafe {
         libc::syscall(
             libc::SYS_pwritev2,
-            fd.as_raw_fd(),
-            bufs.as_ptr(),
-            bufs.len(),
+            fd,
+            bufs,
+            count,
             -1 as libc::c_long,
             0 as libc::c_long,
             flags,

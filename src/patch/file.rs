@@ -124,8 +124,8 @@ unsafe fn read_waitable(fd: c_int, bufs: &[iovec], blocking: impl Fn() -> ssize_
         match errno() {
             libc::EINTR => continue,
             libc::EAGAIN => {}
-            // Its kind does not know the flag: maybe a terminal.
-            libc::EOPNOTSUPP | libc::ENOSYS | libc::ESPIPE => {
+            // Its kind does not know the flag (maybe a terminal), or a sandbox not the call.
+            libc::EOPNOTSUPP | libc::ENOSYS | libc::ESPIPE | libc::EPERM => {
                 let patience = *patience.get_or_insert_with(|| Patience::of(fd));
                 if patience != Patience::Endless && operation.may_block() {
                     // SAFETY: the caller's promise.
@@ -264,7 +264,10 @@ unsafe fn write_waitable(fd: c_int, bufs: &[iovec], len: usize) -> ssize_t {
         let mut count =
             unsafe { real::pwritev2(fd, rest.as_ptr(), rest.len() as c_int, -1, libc::RWF_NOWAIT) };
         let would_block = count < 0
-            && matches!(errno(), libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS | libc::ESPIPE);
+            && matches!(
+                errno(),
+                libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS | libc::ESPIPE | libc::EPERM
+            );
         if would_block && (sources::is_ready_now(fd, libc::POLLOUT) || !operation.may_block()) {
             // SAFETY: the caller's promise.
             count = unsafe { write_ready(fd, &rest) };

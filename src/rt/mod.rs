@@ -4,8 +4,8 @@
 //! and why no wake-up is lost.
 //!
 //! ```text
-//! L3   mod (the waist)  hooked (the same for `patch`)
-//! L2   wait  life  spawn  hub  interrupt  readiness  dump  nesting  per_process  token  turn
+//! L3   mod (the waist)
+//! L2   hooked  wait  life  spawn  hub  interrupt  readiness  dump  nesting  per_process  token  turn
 //! L1   coroutine  task  locals  run_queue  timers  reactor  remote  locals
 //! L0   native  real  sys  stack  overflow  exit  lock  helpers  blocks
 //! ```
