@@ -55,6 +55,14 @@ fn a_read_waits_for_data_and_for_the_end() {
     });
 }
 
+/// So many bytes, made by copying: to compute them takes so long, without optimization, that it counts as blocking.
+fn much(len: usize) -> Vec<u8> {
+    let piece: Vec<u8> = (0..1009_u32).map(|n| (n >> 2) as u8).collect();
+    let mut all = piece.repeat(len.div_ceil(piece.len()));
+    all.truncate(len);
+    all
+}
+
 #[test]
 fn a_blocking_send_sends_everything() {
     deadline(30, || {
@@ -66,7 +74,7 @@ fn a_blocking_send_sends_everything() {
                 b.read_to_end(&mut all).unwrap();
                 all.iter().map(|&byte| u64::from(byte)).sum::<u64>()
             });
-            let data: Vec<u8> = (0..4_000_000_u32).map(|n| n as u8).collect();
+            let data = much(4_000_000);
             let single = a.write(&data).unwrap();
             let halves = [std::io::IoSlice::new(&data[..7]), std::io::IoSlice::new(&data[7..])];
             let vectored = a.write_vectored(&halves).unwrap();
@@ -364,7 +372,7 @@ fn batches_of_datagrams() {
 fn sendfile_sends_all_of_a_file() {
     deadline(30, || {
         same(|| {
-            let data: Vec<u8> = (0..3_000_000_u32).map(|n| (n >> 3) as u8).collect();
+            let data = much(3_000_000);
             // SAFETY: a C string; the descriptor is ours.
             let mut file =
                 unsafe { std::fs::File::from_raw_fd(libc::memfd_create(c"data".as_ptr(), 0)) };

@@ -44,6 +44,13 @@ fn receive(fd: c_int, flags: c_int, mut op: impl FnMut(c_int) -> ssize_t) -> ssi
     }
 }
 
+/// What a try of [`receive_all`] comes to.
+struct Piece {
+    count: ssize_t,
+    /// Not even a call that waits for all goes on behind it.
+    is_last: bool,
+}
+
 /// Receives `len` bytes, for `MSG_WAITALL`: by `op`, which gets how many there are and the flags. What was
 /// received goes before an error.
 #[track_caller]
@@ -51,17 +58,17 @@ fn receive_all(
     fd: c_int,
     flags: c_int,
     len: usize,
-    mut op: impl FnMut(usize, c_int) -> ssize_t,
+    mut op: impl FnMut(usize, c_int) -> Piece,
 ) -> ssize_t {
     if sources::socket_option(fd, libc::SO_TYPE) != Some(libc::SOCK_STREAM) {
-        return receive(fd, flags, |flags| op(0, flags));
+        return receive(fd, flags, |flags| op(0, flags).count);
     }
     let saved = errno();
     let peek = flags & libc::MSG_PEEK != 0;
     let mut operation = Operation::receive(fd);
     let mut done = 0;
     loop {
-        let count = op(if peek { 0 } else { done }, flags | libc::MSG_DONTWAIT);
+        let Piece { count, is_last } = op(if peek { 0 } else { done }, flags | libc::MSG_DONTWAIT);
         match count {
             0 => return settled(saved, done as ssize_t),
             1.. if peek => done = count as usize,
@@ -71,7 +78,7 @@ fn receive_all(
             _ if errno() != libc::EAGAIN => return settled(saved, done as ssize_t),
             _ => {}
         }
-        if done >= len {
+        if done >= len || is_last {
             return settled(saved, done as ssize_t);
         }
         if count > 0 && !peek {
@@ -87,6 +94,12 @@ fn receive_all(
     }
 }
 
+/// A message without anything.
+fn empty_message() -> msghdr {
+    // SAFETY: all zeros is a message without buffers, address and control data.
+    unsafe { std::mem::zeroed() }
+}
+
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn recv(
     fd: c_int,
@@ -99,10 +112,11 @@ pub(super) unsafe extern "C" fn recv(
         return unsafe { real::recv(fd, buf, len, flags) };
     }
     if flags & libc::MSG_WAITALL != 0 {
-        return receive_all(fd, flags, len, |done, flags| {
-            // SAFETY: `done` is at most `len`; the rest is the caller's promise.
-            unsafe { real::recv(fd, buf.add(done), len - done, flags) }
-        });
+        let mut buf = iovec { iov_base: buf, iov_len: len };
+        let mut msg = empty_message();
+        (msg.msg_iov, msg.msg_iovlen) = (&mut buf, 1);
+        // SAFETY: the caller's buffer.
+        return unsafe { receive_message(fd, &mut msg, flags) };
     }
     // SAFETY: the caller's promise.
     receive(fd, flags, |flags| unsafe { real::recv(fd, buf, len, flags) })
@@ -121,11 +135,19 @@ pub(super) unsafe extern "C" fn recvfrom(
         // SAFETY: the caller's promise.
         return unsafe { real::recvfrom(fd, buf, len, flags, addr, addr_len) };
     }
-    if flags & libc::MSG_WAITALL != 0 {
-        return receive_all(fd, flags, len, |done, flags| {
-            // SAFETY: `done` is at most `len`; the rest is the caller's promise.
-            unsafe { real::recvfrom(fd, buf.add(done), len - done, flags, addr, addr_len) }
-        });
+    if flags & libc::MSG_WAITALL != 0 && (addr.is_null() || !addr_len.is_null()) {
+        let mut buf = iovec { iov_base: buf, iov_len: len };
+        let mut msg = empty_message();
+        (msg.msg_iov, msg.msg_iovlen, msg.msg_name) = (&mut buf, 1, addr.cast());
+        // SAFETY: the caller's buffers; where there is an address there is its length.
+        unsafe {
+            msg.msg_namelen = if addr.is_null() { 0 } else { *addr_len };
+            let count = receive_message(fd, &mut msg, flags);
+            if count >= 0 && !addr.is_null() {
+                *addr_len = msg.msg_namelen;
+            }
+            return count;
+        }
     }
     receive(fd, flags, |flags| {
         // SAFETY: the caller's promise.
@@ -153,22 +175,67 @@ unsafe fn receive_message(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t 
         // SAFETY: the caller's promise.
         return receive(fd, flags, |flags| unsafe { real::recvmsg(fd, msg, flags) });
     }
-    #[allow(clippy::unnecessary_cast, reason = "its type differs between C libraries")]
     // SAFETY: valid by the caller's promise.
-    let (bufs, len) = unsafe { buffers((*msg).msg_iov, (*msg).msg_iovlen as usize) };
+    let msg = unsafe { &mut *msg };
+    #[allow(clippy::unnecessary_cast, reason = "its type differs between C libraries")]
+    // SAFETY: as above.
+    let (bufs, len) = unsafe { buffers(msg.msg_iov, msg.msg_iovlen as usize) };
+    let (control, control_len, name_len) = (msg.msg_control, msg.msg_controllen, msg.msg_namelen);
+    let mut is_unix = None;
     receive_all(fd, flags, len, |done, flags| {
         if done == 0 {
+            // Who peeks may come here again.
+            (msg.msg_controllen, msg.msg_namelen) = (control_len, name_len);
             // SAFETY: the caller's promise.
-            return unsafe { real::recvmsg(fd, msg, flags) };
+            let count = unsafe { real::recvmsg(fd, msg, flags) };
+            // (A look at a Unix socket sees what is there, and waits for no more.)
+            let is_last = count > 0
+                && (count as usize) < len
+                && *is_unix.get_or_insert_with(|| is_unix_socket(fd))
+                && (flags & libc::MSG_PEEK != 0 || brings_rights(fd, msg));
+            return Piece { count, is_last };
         }
         let mut rest = after(bufs, done);
-        // SAFETY: all zeros is a message without address and control data.
-        let mut more: msghdr = unsafe { std::mem::zeroed() };
-        more.msg_iov = rest.as_mut_ptr();
-        more.msg_iovlen = rest.len() as _;
-        // SAFETY: the buffers are parts of the caller's.
-        unsafe { real::recvmsg(fd, &mut more, flags) }
+        let mut more = empty_message();
+        (more.msg_iov, more.msg_iovlen) = (rest.as_mut_ptr(), rest.len() as _);
+        if is_unix != Some(true) {
+            // SAFETY: the buffers are parts of the caller's.
+            return Piece { count: unsafe { real::recvmsg(fd, &mut more, flags) }, is_last: false };
+        }
+        // Descriptors may come with a later piece; none have come so far.
+        (more.msg_control, more.msg_controllen) = (control, control_len);
+        // SAFETY: as above, and the caller's room for control data.
+        let count = unsafe { real::recvmsg(fd, &mut more, flags) };
+        if count > 0 {
+            msg.msg_controllen = more.msg_controllen;
+            msg.msg_flags |= more.msg_flags;
+        }
+        Piece { count, is_last: count > 0 && brings_rights(fd, &more) }
     })
+}
+
+fn is_unix_socket(fd: c_int) -> bool {
+    sources::socket_option(fd, libc::SO_DOMAIN) == Some(libc::AF_UNIX)
+}
+
+/// Whether descriptors have come with what was received of a Unix socket, or were dropped for want of room. The
+/// kernel never joins what comes behind them to it.
+fn brings_rights(fd: c_int, msg: &msghdr) -> bool {
+    if msg.msg_flags & libc::MSG_CTRUNC != 0 {
+        // Credentials that were asked for and have no room say the same.
+        return sources::socket_option(fd, libc::SO_PASSCRED) != Some(1);
+    }
+    // SAFETY: the kernel has written the headers, as far as the length says.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(msg);
+        while let Some(found) = header.as_ref() {
+            if (found.cmsg_level, found.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                return true;
+            }
+            header = libc::CMSG_NXTHDR(msg, header);
+        }
+    }
+    false
 }
 
 #[unsafe(no_mangle)]
