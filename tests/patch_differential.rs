@@ -155,7 +155,17 @@ fn print(seed: u64, native: &Log, patched: &Log) {
     println!("DIFFERENTIAL_SEED={seed}: {:?}", program.kind);
     for (step, (native, patched)) in program.steps.iter().zip(native.iter().zip(patched)) {
         let mark = if native == patched { ' ' } else { '*' };
-        println!("{mark} {step:?}\n      native {native:?}\n      patched {patched:?}");
+        // The first byte that differs says more than thousands that do not.
+        let same = native.1.iter().zip(&patched.1).take_while(|(a, b)| a == b).count();
+        let [native, patched] = [native, patched].map(|(result, bytes, more, timing)| {
+            let shown = &bytes[same.saturating_sub(4)..];
+            let shown = &shown[..shown.len().min(12)];
+            format!(
+                "{result}, {} bytes (from {same} - 4: {shown:?}), {more:?}, {timing:?}",
+                bytes.len()
+            )
+        });
+        println!("{mark} {step:?}\n      native {native}\n      patched {patched}");
     }
 }
 
