@@ -218,7 +218,7 @@ fn malformed_commands_do_no_harm() {
 }
 
 #[test]
-#[ignore = "a hundred thousand malformed commands take half a minute; run with --release -- --ignored"]
+#[ignore = "a hundred thousand malformed commands take a minute; run with --release -- --ignored"]
 fn a_hundred_thousand_malformed_commands_do_no_harm() {
     storm(100_000);
 }
