@@ -6,7 +6,8 @@
 //!
 //! Either side may end its direction while the other goes on; a reset is passed on as a reset. No more is
 //! read than the other side takes. A connection on which nothing moves for `--idle-timeout` is closed.
-//! SIGINT and SIGTERM end the server; connections have `--grace` seconds, unless a second signal comes.
+//! SIGINT and SIGTERM end the server; connections have `--grace` seconds, unless a second signal comes. Nobody but its ends
+//! knows whether a connection is still needed, so one that is open keeps the server for all of them.
 
 #[path = "support/dial.rs"]
 mod dial;
@@ -51,7 +52,8 @@ struct Options {
     /// Seconds after which a connection on which nothing moves is closed; 0 for never
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     idle_timeout: u64,
-    /// Seconds that connections may go on after SIGINT or SIGTERM
+    /// Seconds that connections may go on after SIGINT or SIGTERM. A connection takes all of them unless one of its
+    /// ends closes it, for an idle one may still be needed
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     grace: u64,
     /// Write a line for each connection to standard error

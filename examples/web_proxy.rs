@@ -9,7 +9,8 @@
 //! through as they come, in either direction, both at once where a server answers early. A client may use
 //! its connection for many requests. Whoever reaches the proxy may use it: it listens on loopback unless it
 //! is told otherwise. SIGINT and SIGTERM end it: idle connections are closed at once, requests and tunnels have
-//! `--grace` seconds, unless a second signal comes.
+//! `--grace` seconds, unless a second signal comes. Of a tunnel nobody but its ends knows whether it is still needed, so one
+//! that is open keeps the proxy for all of them.
 
 #[path = "support/dial.rs"]
 mod dial;
@@ -45,7 +46,8 @@ const SPARE_DESCRIPTORS: u64 = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a client may go on sending a body that nobody wants any more.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long a connection that has just been accepted may take for its first byte while the server stops.
+/// How long a connection may take for a request's first byte that begins to wait for it while the server stops: it
+/// has just been accepted, or was just told that it may go on.
 const LAST_CALL: Duration = Duration::from_millis(200);
 
 /// A web proxy.
@@ -63,7 +65,8 @@ struct Options {
     /// Seconds after which a connection on which nothing moves is closed
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle_timeout: u64,
-    /// Seconds that requests and tunnels may go on after SIGINT or SIGTERM
+    /// Seconds that requests and tunnels may go on after SIGINT or SIGTERM. A tunnel takes all of them unless one of
+    /// its ends closes it, for an idle one may still be needed
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     grace: u64,
     /// Write a line for each request to standard error
@@ -198,15 +201,11 @@ impl Proxy {
         &self,
         shared: &Rc<TcpStream>,
         reader: &mut BufReader<&TcpStream>,
-        is_first: bool,
     ) -> io::Result<bool> {
         if !reader.buffer().is_empty() {
             return Ok(true);
         }
         if self.is_stopping() {
-            if !is_first {
-                return Ok(false);
-            }
             return timeout(LAST_CALL, || reader.fill_buf().map(|bytes| !bytes.is_empty()))
                 .unwrap_or(Ok(false));
         }
@@ -218,17 +217,15 @@ impl Proxy {
     fn serve(&self, client: TcpStream) -> io::Result<()> {
         let shared = Rc::new(client);
         let client = &*shared;
-        let mut is_first = true;
         client.set_read_timeout(Some(self.idle_timeout()))?;
         client.set_write_timeout(Some(self.idle_timeout()))?;
         client.set_nodelay(true)?;
         let mut reader = BufReader::new(client);
         loop {
             // Between requests it may be idle; once one begins, its head has to come.
-            if !self.await_request(&shared, &mut reader, is_first)? {
+            if !self.await_request(&shared, &mut reader)? {
                 return Ok(());
             }
-            is_first = false;
             let head = timeout(HEAD_TIMEOUT, || http_message::read_request(&mut reader));
             let head = match head {
                 Ok(Ok(Some(head))) => head,
@@ -330,7 +327,7 @@ impl Proxy {
             method,
             server,
             body,
-            keep_alive: head.keeps_alive() && !self.is_stopping(),
+            keep_alive: head.keeps_alive(),
             chunks: head.minor_version >= 1,
             continues: head.minor_version >= 1
                 && head.list("expect").iter().any(|what| what == "100-continue"),
@@ -390,12 +387,12 @@ impl Forward {
                     _ => Ok(()),
                 }
             });
-            let answered = self.pass_answer(&server, client);
+            let answered = self.pass_answer(proxy, &server, client);
             upload.kill();
             answered
         });
         match answered {
-            Ok(Ok(true)) if self.keep_alive && sent.get() => Ok(Ok(Next::Request)),
+            Ok(Ok(true)) if sent.get() => Ok(Ok(Next::Request)),
             Ok(Ok(_)) => Ok(Ok(Next::Close)),
             Ok(Err(refusal)) => Ok(Err(refusal)),
             Err(error) => {
@@ -406,9 +403,10 @@ impl Forward {
         }
     }
 
-    /// Passes on what the server says; tells whether the client knows where it ends.
+    /// Passes on what the server says; tells whether the client may send another request.
     fn pass_answer(
         &self,
+        proxy: &Proxy,
         server: &TcpStream,
         mut client: &TcpStream,
     ) -> io::Result<Result<bool, Refusal>> {
@@ -443,10 +441,11 @@ impl Forward {
         head.remove_hop_by_hop();
         frame(&mut head, body == Body::Chunked && self.chunks);
         head.add("Via", "1.1 greenling");
-        head.add("Connection", if framed && self.keep_alive { "keep-alive" } else { "close" });
+        let keep_alive = framed && self.keep_alive && !proxy.is_stopping();
+        head.add("Connection", if keep_alive { "keep-alive" } else { "close" });
         client.write_all(&head.to_bytes())?;
         http_message::copy_body(body, &mut from_server, &mut client, self.chunks)?;
-        Ok(Ok(framed))
+        Ok(Ok(keep_alive))
     }
 }
 

@@ -2,6 +2,8 @@
 
 #[path = "common/example.rs"]
 mod example;
+#[path = "common/readme.rs"]
+mod readme;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -209,4 +211,28 @@ fn load_client_fails_when_nobody_listens() {
     let (status, output) = Example::start("load_client", &arguments).finish();
     assert_eq!(status.code(), Some(1), "{output}");
     assert!(output.contains("3 × Connection refused"), "{output}");
+}
+
+#[test]
+fn the_readme_says_of_the_options_what_the_programs_say() {
+    let examples = readme::programs().filter(|(name, _)| example::path(name).exists());
+    let checked = examples.map(|(name, text)| {
+        assert!(text.contains(&format!("cargo run --release --example {name}")), "{name}");
+        readme::check_options(name, &Example::start(name, &["--help"]).succeed());
+    });
+    assert_eq!(checked.count(), 8, "echo, forwarder, proxy, chat (2), log, records, poll");
+}
+
+#[test]
+fn every_program_of_the_readme_is_in_the_one_of_the_examples() {
+    let table = include_str!("../README.md").lines().filter(|line| line.contains("| `cargo run "));
+    let mut count = 0;
+    for line in table {
+        let words: Vec<_> = line.split(&[' ', '`'][..]).collect();
+        let named = |option| words.iter().position(|word| *word == option).map(|at| words[at + 1]);
+        let name = named("--bin").or(named("--example")).or(named("-p")).unwrap();
+        assert!(readme::programs().any(|(program, _)| program == name), "{name} has no section");
+        count += 1;
+    }
+    assert!(count > 8, "{count}");
 }

@@ -7,8 +7,17 @@ mod chat;
 mod example;
 #[path = "small_servers/forwarder.rs"]
 mod forwarder;
+#[path = "common/fuzz.rs"]
+mod fuzz;
+#[path = "common/fuzz_http.rs"]
+mod fuzz_http;
 #[path = "small_servers/grace.rs"]
 mod grace;
+#[allow(dead_code, reason = "the tests need only some of what the proxy does")]
+#[path = "../examples/support/http_message.rs"]
+mod http_message;
+#[path = "small_servers/malformed.rs"]
+mod malformed;
 #[path = "small_servers/poll_echo.rs"]
 mod poll_echo;
 #[path = "small_servers/proxy.rs"]

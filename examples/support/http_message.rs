@@ -252,10 +252,8 @@ fn copy_exactly(
 fn copy_chunks(reader: &mut impl BufRead, writer: &mut impl Write, chunks: bool) -> io::Result<()> {
     loop {
         let line = read_line(reader)?;
-        let length = match httparse::parse_chunk_size(&line) {
-            Ok(httparse::Status::Complete((_, length))) => length,
-            _ => return Err(malformed("the size of a chunk is malformed")),
-        };
+        let length =
+            chunk_size(&line).ok_or_else(|| malformed("the size of a chunk is malformed"))?;
         if length == 0 {
             break;
         }
@@ -273,6 +271,19 @@ fn copy_chunks(reader: &mut impl BufRead, writer: &mut impl Write, chunks: bool)
     // Trailers may be dropped (RFC 9110, 6.5.1).
     while read_line(reader)? != b"\r\n" {}
     if chunks { writer.write_all(b"0\r\n\r\n") } else { Ok(()) }
+}
+
+/// Not httparse's, which takes an empty line for the size of the last chunk. Spaces behind the digits are what some
+/// servers fill up to a fixed width with.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let line = line.strip_suffix(b"\r\n")?;
+    let end = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (digits, rest) = line.split_at(end);
+    let extension = rest.trim_ascii_start();
+    let is_fine = (extension.is_empty() || extension.starts_with(b";"))
+        && rest.iter().all(|&byte| byte == b'\t' || !byte.is_ascii_control());
+    let digits = std::str::from_utf8(digits).ok().filter(|_| is_fine)?;
+    u64::from_str_radix(digits, 16).ok()
 }
 
 fn read_line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {

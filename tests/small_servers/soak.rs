@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::chat::{nonsense, packet, text};
-use super::example::{DEADLINE, Example, connect, exchange};
+use super::example::{Example, connect, exchange};
 use super::{play, reset, until};
 
 /// How many clients there are at a time.
-const CLIENTS: u64 = 4;
+pub(super) const CLIENTS: u64 = 4;
 /// What may be opened once and kept: descriptors for looking up names, and the like.
-const KEPT: usize = 2;
+pub(super) const KEPT: usize = 2;
 /// How much a process may grow without anything being lost: its allocator's fragments, stacks that are kept.
-const MAY_GROW: u64 = 8 << 20;
+pub(super) const MAY_GROW: u64 = 8 << 20;
 
 /// A short soak belongs to the tests.
 pub(super) const SHORT: Duration = Duration::from_secs(2);
@@ -147,7 +147,7 @@ fn a_forwarder_stays_as_it_is_for_long() {
 const LARGE: usize = 1 << 20;
 
 /// A web server that does by each path what servers do.
-fn origin() -> String {
+pub(super) fn origin() -> String {
     let serve = |stream: TcpStream| {
         let mut stream = BufReader::new(stream);
         let (mut head, mut length, mut chunked) = (String::new(), 0, false);
@@ -188,7 +188,7 @@ fn origin() -> String {
 }
 
 /// Sends requests, of which the last one closes; and says what the end of the last answer is.
-fn ask(stream: &mut TcpStream, requests: &[u8], end: &[u8]) -> io::Result<()> {
+pub(super) fn ask(stream: &mut TcpStream, requests: &[u8], end: &[u8]) -> io::Result<()> {
     stream.write_all(requests)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
@@ -369,126 +369,4 @@ fn a_chat_room_stays_as_it_is() {
 #[ignore = "a soak of more than a minute; run with --release -- --ignored"]
 fn a_chat_room_stays_as_it_is_for_long() {
     soak_chat(LONG);
-}
-
-// ---- malformed requests -----------------------------------------------------------------------
-
-/// Bytes that look somewhat like a request to a proxy.
-fn mutant(origin: &str, random: &mut Rng) -> Vec<u8> {
-    const PIECES: &[&str] = &[
-        "GET ",
-        "POST ",
-        "CONNECT ",
-        "http:///",
-        "http://*/",
-        "http://[::1",
-        "http://a@b/",
-        "/",
-        "*",
-        " HTTP/1.1\r\n",
-        " HTTP/1.0\r\n",
-        "\r\n",
-        "\n",
-        "\r",
-        "Host: x\r\n",
-        "Content-Length: 5\r\n",
-        "Content-Length: \r\n",
-        "Content-Length: 99999999999999999999\r\n",
-        "Transfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: ,\r\n",
-        "Connection: close, Content-Length\r\n",
-        "Expect: 100-continue\r\n",
-        " folded\r\n",
-        ": ",
-        "\0",
-        "\u{fffd}",
-        "5;x=y\r\nhello\r\n",
-        "0\r\n\r\n",
-        "-1\r\n",
-        "ffffffffffffffff\r\n",
-        "ffffffffffffffffff\r\n",
-    ];
-    let mut bytes = Vec::new();
-    match random.u8(..4) {
-        0 => bytes.extend(format!("GET http://{origin}/ HTTP/1.1\r\nHost: x\r\n").bytes()),
-        1 => bytes.extend(
-            format!(
-                "POST http://{origin}/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-            )
-            .bytes(),
-        ),
-        2 => bytes.extend(format!("CONNECT {origin} HTTP/1.1\r\nHost: x\r\n").bytes()),
-        _ => {}
-    }
-    // The host stays what it is: nobody else is to be asked for anything.
-    let begin = bytes.len();
-    for _ in 0..random.usize(..10) {
-        bytes.extend_from_slice(random.choice(PIECES).unwrap().as_bytes());
-    }
-    if random.bool() {
-        bytes.extend_from_slice(b"\r\n\r\n");
-    }
-    for _ in 0..random.usize(..3) {
-        let at = random.usize(begin..=bytes.len());
-        bytes.insert(at, random.u8(..));
-    }
-    bytes
-}
-
-/// Sends so many malformed requests from each client; says how many were answered.
-fn attack(proxy: SocketAddr, origin: &str, seed: u64, count: usize) -> usize {
-    let mut random = Rng::with_seed(seed);
-    let mut answered = 0;
-    for _ in 0..count {
-        let mut stream = connect(proxy);
-        // The proxy may have closed already what it does not like.
-        let _ = stream.write_all(&mutant(origin, &mut random));
-        let _ = stream.shutdown(Shutdown::Write);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "), "{answer:?}");
-        answered += usize::from(!answer.is_empty());
-    }
-    answered
-}
-
-fn storm(count: usize) {
-    let origin = origin();
-    let (server, address) = Example::serve("web_proxy", &["--connect-timeout", "2"]);
-    let idle = server.descriptors() + KEPT;
-    attack(address, &origin, 1, 500);
-    until("all is closed after the first part", || server.descriptors() <= idle);
-    let before = server.resident();
-    let start = Instant::now();
-    let answered: usize = thread::scope(|scope| {
-        let attack = |seed| attack(address, &origin, seed, count / CLIENTS as usize);
-        let clients: Vec<_> = (0..CLIENTS).map(|n| scope.spawn(move || attack(100 + n))).collect();
-        clients.into_iter().map(|client| client.join().unwrap()).sum()
-    });
-    until("all is closed", || server.descriptors() <= idle);
-    let after = server.resident();
-    let took = start.elapsed();
-    println!(
-        "{answered} of {count} answered in {took:?}: {before} bytes resident before, {after} after"
-    );
-    assert!(answered > count / 4, "{answered} of {count} were answered");
-    assert!(after.saturating_sub(before) < MAY_GROW, "from {before} bytes to {after}");
-    let mut stream = connect(address);
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let good = format!("GET http://{origin}/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    ask(&mut stream, good.as_bytes(), b"hello").unwrap();
-    server.signal(libc::SIGTERM);
-    let output = server.succeed();
-    assert!(!output.contains("panicked"), "{output}");
-}
-
-#[test]
-fn malformed_requests_to_a_proxy_leave_nothing_behind() {
-    storm(4_000);
-}
-
-#[test]
-#[ignore = "a hundred thousand connections take a minute; run with --release -- --ignored"]
-fn a_hundred_thousand_malformed_requests_to_a_proxy_leave_nothing_behind() {
-    storm(100_000);
 }

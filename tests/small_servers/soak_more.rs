@@ -86,8 +86,11 @@ fn write_to_log(socket: &str, random: &mut Rng) -> io::Result<()> {
 fn soak_log(time: Duration) {
     let dir = Dir::new();
     let socket = dir.path("socket");
-    let mut server =
-        Example::start_typing("unix_log", &["--addr", &socket, "--log", &dir.path("log")]);
+    let log = dir.path("log");
+    // The clients wait for nothing, so as many are served at a time as may be; and how many those are, of whom each
+    // leaves a stack that is kept, is not to depend on how busy the disk is.
+    let options = ["--addr", &socket, "--log", &log, "--max-clients", "50"];
+    let mut server = Example::start_typing("unix_log", &options);
     server.line_with("listening on ");
     soak(&server, time, |random| write_to_log(&socket, random));
     server.signal(libc::SIGTERM);

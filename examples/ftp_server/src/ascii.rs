@@ -49,7 +49,10 @@ impl FromWire {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz;
 
     fn to_wire(chunks: &[&[u8]]) -> Vec<u8> {
         let (mut converter, mut all, mut out) = (ToWire::default(), Vec::new(), Vec::new());
@@ -83,5 +86,22 @@ mod tests {
         assert_eq!(to_wire(&[b"a\r\nb"]), b"a\r\nb");
         assert_eq!(to_wire(&[b"a\r", b"\nb"]), b"a\r\nb");
         assert_eq!(from_wire(&[b"a\nb\r\r\n\r"]), b"a\nb\r\n\r");
+    }
+
+    #[test]
+    fn text_comes_back_as_it_was_however_it_is_cut() {
+        let inputs = (fuzz::soup(b"a\r\n\n", 30), fuzz::cuts());
+        fuzz::check(10_000, inputs, |(text, cuts)| {
+            let pieces = fuzz::pieces(&text, &cuts);
+            let wire = to_wire(&[&text]);
+            prop_assert_eq!(&to_wire(&pieces), &wire);
+            prop_assert_eq!(from_wire(&pieces), from_wire(&[&text]));
+            let alone =
+                (0..wire.len()).find(|&n| wire[n] == b'\n' && (n == 0 || wire[n - 1] != b'\r'));
+            prop_assert_eq!(alone, None);
+            // Line ends that were CR LF on disk are LF afterwards.
+            prop_assert_eq!(from_wire(&[&wire]), from_wire(&[&text]));
+            Ok(())
+        });
     }
 }

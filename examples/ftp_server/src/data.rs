@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
-use std::str;
+use std::str::{self, FromStr};
 use std::time::Duration;
 
 use greenling::net::{TcpListener, TcpStream};
@@ -137,7 +137,7 @@ fn accept_from(listener: &TcpListener, peer: IpAddr) -> io::Result<TcpStream> {
 /// `h1,h2,h3,h4,p1,p2` as in PORT.
 pub(crate) fn parse_port(argument: &[u8]) -> Option<SocketAddr> {
     let numbers = str::from_utf8(argument).ok()?.split(',');
-    let numbers: Vec<u8> = numbers.map(|n| n.parse().ok()).collect::<Option<_>>()?;
+    let numbers: Vec<u8> = numbers.map(number).collect::<Option<_>>()?;
     let [a, b, c, d, high, low] = numbers[..] else { return None };
     Some((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into())
 }
@@ -149,8 +149,8 @@ pub(crate) fn parse_eprt(argument: &[u8]) -> Option<Result<SocketAddr, UnknownPr
     let delimiter = argument.chars().next().filter(|c| c.is_ascii_graphic())?;
     let fields: Vec<_> = argument.split(delimiter).collect();
     let ["", protocol, address, port, ""] = fields[..] else { return None };
-    let port: u16 = port.parse().ok()?;
-    match protocol.parse::<u32>().ok()? {
+    let port: u16 = number(port)?;
+    match number::<u32>(protocol)? {
         1 => Some(Ok((address.parse::<Ipv4Addr>().ok()?, port).into())),
         2 => Some(Ok((address.parse::<Ipv6Addr>().ok()?, port).into())),
         _ => Some(Err(UnknownProtocol)),
@@ -160,15 +160,30 @@ pub(crate) fn parse_eprt(argument: &[u8]) -> Option<Result<SocketAddr, UnknownPr
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct UnknownProtocol;
 
+/// Digits only: what is parsed as a number may have a sign.
+pub(crate) fn number<N: FromStr>(text: &str) -> Option<N> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz;
 
     #[test]
     fn ports_are_six_bytes() {
         let address = "127.0.0.1:5001".parse().unwrap();
         assert_eq!(parse_port(b"127,0,0,1,19,137"), Some(address));
-        for bad in [&b""[..], b"1,2,3,4,5", b"1,2,3,4,5,6,7", b"1,2,3,4,5,256", b"1,2,3,4,5,\xff"] {
+        for bad in [
+            &b""[..],
+            b"1,2,3,4,5",
+            b"1,2,3,4,5,6,7",
+            b"1,2,3,4,5,256",
+            b"1,2,3,4,5,+6",
+            b"1,2,3,4,5,\xff",
+        ] {
             assert_eq!(parse_port(bad), None);
         }
     }
@@ -180,7 +195,14 @@ mod tests {
         assert_eq!(parse_eprt(b"|1|132.235.1.2|6275|"), Some(Ok(v4)));
         assert_eq!(parse_eprt(b"!2!::1!6275!"), Some(Ok(v6)));
         assert_eq!(parse_eprt(b"|3|x|6275|"), Some(Err(UnknownProtocol)));
-        for bad in [&b""[..], b"|", b"|1|::1|6275|", b"|2|::1|6275", b"|1|1.2.3.4|65536|"] {
+        for bad in [
+            &b""[..],
+            b"|",
+            b"|1|::1|6275|",
+            b"|2|::1|6275",
+            b"|1|1.2.3.4|65536|",
+            b"|1|1.2.3.4|+9|",
+        ] {
             assert_eq!(parse_eprt(bad), None);
         }
     }
@@ -193,5 +215,49 @@ mod tests {
         assert!(listen_in(ip, &(port..=port)).is_err(), "taken");
         drop(free);
         assert_eq!(listen_in(ip, &(port..=port)).unwrap().local_addr().unwrap().port(), port);
+    }
+
+    #[test]
+    fn addresses_are_understood_as_they_are_printed_and_not_otherwise() {
+        let print_port = |address: SocketAddr| match address {
+            SocketAddr::V4(address) => {
+                let [high, low] = address.port().to_be_bytes();
+                format!("{},{high},{low}", address.ip().to_string().replace('.', ","))
+            }
+            SocketAddr::V6(_) => String::new(),
+        };
+        let print_eprt = |address: SocketAddr, delimiter: char| {
+            let protocol = if address.is_ipv4() { 1 } else { 2 };
+            format!("|{protocol}|{}|{}|", address.ip(), address.port())
+                .replace('|', &delimiter.to_string())
+        };
+        let v4 = any::<[u8; 4]>().prop_map(IpAddr::from);
+        let v6 = any::<[u8; 16]>().prop_map(IpAddr::from);
+        let address = (prop_oneof![v4, v6], any::<u16>());
+        let inputs = (address, fuzz::mutations(3), fuzz::soup(b"0123456789,.:|+- a", 25));
+        fuzz::check(10_000, inputs, |(address, mutations, soup)| {
+            let address = SocketAddr::from(address);
+            let (port, eprt) = (print_port(address), print_eprt(address, '|'));
+            prop_assert_eq!(parse_port(port.as_bytes()), address.is_ipv4().then_some(address));
+            prop_assert_eq!(parse_eprt(eprt.as_bytes()), Some(Ok(address)));
+            let near = |text: String| fuzz::mutate(text.into_bytes(), &mutations);
+            for text in [near(port), near(eprt), soup.0] {
+                // Numbers may have zeros before them.
+                if let Some(address) = parse_port(&text) {
+                    prop_assert!(text.iter().all(|byte| b"0123456789,".contains(byte)));
+                    prop_assert_eq!(parse_port(print_port(address).as_bytes()), Some(address));
+                }
+                if let Some(Ok(address)) = parse_eprt(&text) {
+                    let printed = print_eprt(address, char::from(text[0]));
+                    // One of these may be within an address.
+                    if !text[0].is_ascii_alphanumeric() && !b".:".contains(&text[0]) {
+                        prop_assert_eq!(parse_eprt(printed.as_bytes()), Some(Ok(address)));
+                    }
+                    let sign = |byte: &u8| b"+- ".contains(byte) && *byte != text[0];
+                    prop_assert!(!text.iter().any(sign));
+                }
+            }
+            Ok(())
+        });
     }
 }

@@ -81,7 +81,10 @@ impl LineReader {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz;
 
     fn lines(chunks: &[&[u8]]) -> Vec<Line> {
         let mut reader = LineReader::default();
@@ -120,5 +123,56 @@ mod tests {
         assert_eq!(reader.next(), Some(command(b"NOOP")));
         let longest = [&vec![b'x'; LONGEST][..], b"\n"].concat();
         assert_eq!(lines(&[&longest]), [command(&longest[..LONGEST])]);
+    }
+
+    /// Lines as they are written by who knows Telnet.
+    fn printed(lines: &[Line]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for line in lines {
+            let Line::Command(line) = line else { continue };
+            for &byte in line {
+                bytes.push(byte);
+                bytes.extend((byte == IAC).then_some(IAC));
+            }
+            bytes.extend(b"\r\n");
+        }
+        bytes
+    }
+
+    #[test]
+    fn lines_are_the_same_however_they_are_cut_and_are_printed_back() {
+        let line = prop_oneof![
+            fuzz::soup(b"A \r\n\r\n\xff\xfb\xfe\xf4\xf2\0", 30),
+            fuzz::mutated(Just(b"RETR a\r\n\xff\xf4\xff\xf2ABOR\r\nNOOP\r\n".to_vec()), 4),
+            (LONGEST - 2..LONGEST + 3).prop_map(|length| fuzz::Bytes(vec![b'x'; length])),
+        ];
+        let text = proptest::collection::vec(line, 0..4).prop_map(|parts| {
+            let parts: Vec<_> = parts.into_iter().map(|part| part.0).collect();
+            fuzz::Bytes(parts.concat())
+        });
+        let told = fuzz::soup(b"A \r\xff\0", 20).prop_map(|mut told| {
+            told.0.push(b'.');
+            told
+        });
+        let told = proptest::collection::vec(told, 0..4);
+        fuzz::check(10_000, (text, fuzz::cuts(), told), |(text, cuts, told)| {
+            // What is well written is understood, also behind a line that is too long.
+            let told: Vec<_> = told.iter().map(|told| command(told)).collect();
+            prop_assert_eq!(&lines(&[&printed(&told)]), &told);
+            let behind = lines(&[&[b'x'; LONGEST + 1], b"\n", &printed(&told)]);
+            prop_assert_eq!(&behind[..1], [Line::TooLong]);
+            prop_assert_eq!(&behind[1..], told);
+            let mut whole = lines(&[&text]);
+            prop_assert_eq!(&lines(&fuzz::pieces(&text, &cuts)), &whole);
+            whole.retain(|line| *line != Line::TooLong);
+            for line in &whole {
+                let Line::Command(line) = line else { unreachable!() };
+                prop_assert!(line.len() <= LONGEST && !line.contains(&b'\n'));
+            }
+            // The longest lines have no place for a carriage return.
+            whole.retain(|line| matches!(line, Line::Command(line) if line.len() < LONGEST));
+            prop_assert_eq!(lines(&[&printed(&whole)]), whole);
+            Ok(())
+        });
     }
 }

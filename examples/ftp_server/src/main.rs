@@ -15,6 +15,9 @@ mod control;
 mod data;
 mod disk;
 mod files;
+#[cfg(test)]
+#[path = "../../../tests/common/fuzz.rs"]
+mod fuzz;
 #[path = "../../support/limits.rs"]
 mod limits;
 mod line;

@@ -82,7 +82,12 @@ impl VirtualPath {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Component;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz;
 
     fn join(from: &str, argument: &str) -> String {
         let from = VirtualPath::default().join(from.as_bytes()).unwrap();
@@ -119,5 +124,32 @@ mod tests {
     #[test]
     fn quotes_are_doubled() {
         assert_eq!(VirtualPath::default().join(b"a\"b").unwrap().quoted(), b"\"/a\"\"b\"");
+    }
+
+    #[test]
+    fn no_walk_leads_out_of_the_root_and_each_path_is_printed_back() {
+        let pieces =
+            ["/", "/", ".", "..", "a", "-", "\"", "\\", "\0", "\r", "\u{fc}", ".ftp-upload."];
+        let step = proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..8);
+        let walks = proptest::collection::vec(step.prop_map(|step| step.concat()), 0..6);
+        fuzz::check(10_000, walks, |walk| {
+            let mut at = VirtualPath::default();
+            for step in &walk {
+                at = at.join(step.as_bytes()).unwrap_or(at);
+                let relative = at.relative();
+                let depth = relative.components().count();
+                let is_inside = |part| matches!(part, Component::Normal(_));
+                prop_assert!(relative.components().all(is_inside) || at.0.is_empty());
+                prop_assert_eq!(depth, at.0.len().max(1));
+                prop_assert_eq!(VirtualPath::default().join(&at.to_bytes()), Ok(at.clone()));
+                prop_assert_eq!(at.parent(), at.join(b"..").unwrap());
+                // The quotes of a reply can be told from those of the name.
+                let quoted = String::from_utf8(at.quoted()).unwrap();
+                let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                let unquoted = inner.unwrap().replace("\"\"", "\"");
+                prop_assert_eq!(unquoted.into_bytes(), at.to_bytes());
+            }
+            Ok(())
+        });
     }
 }

@@ -127,7 +127,7 @@ impl Session {
     }
 
     pub(crate) fn restart(&mut self, argument: &[u8]) -> io::Result<()> {
-        match std::str::from_utf8(argument).ok().and_then(|text| text.trim().parse().ok()) {
+        match std::str::from_utf8(argument).ok().and_then(|text| data::number(text.trim())) {
             Some(offset) => {
                 self.restart = offset;
                 self.reply(350, format!("Will start at {offset}."))

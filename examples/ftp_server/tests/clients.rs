@@ -1,9 +1,12 @@
 //! Clients that people use: curl, lftp and Python's ftplib. Each test is passed over where its client
 //! is not installed.
 
+#[path = "../../../tests/common/readme.rs"]
+mod readme;
 mod support;
 
 use std::fs;
+use std::path::Path;
 
 use support::{Server, have, noise, run, succeed};
 
@@ -164,4 +167,15 @@ fn lftp_mirrors_both_ways() {
     lftp("mv \"up/file 0 ü\" up/renamed; rm up/renamed; rm -r up");
     assert!(server.names().is_empty());
     server.check();
+}
+
+#[test]
+fn the_readme_says_of_the_options_what_the_programs_say() {
+    let programs = [
+        ("ftp_server", env!("CARGO_BIN_EXE_ftp_server")),
+        ("ftp_client", env!("CARGO_BIN_EXE_ftp_client")),
+    ];
+    for (name, path) in programs {
+        readme::check_options(name, &succeed(path, &["--help"], Path::new(".")));
+    }
 }

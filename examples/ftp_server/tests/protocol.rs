@@ -125,6 +125,7 @@ fn files_are_stored_appended_resumed_and_described() {
     client.ask("REST 300001", 350);
     client.ask("RETR f", 554);
     client.ask("REST x", 501);
+    client.ask("REST +1", 501);
     client.put("APPE f", b"tail");
     client.ask("REST 299999", 350);
     client.put("STOR f", b"end");

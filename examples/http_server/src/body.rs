@@ -100,7 +100,12 @@ impl Chunks {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::{fuzz, fuzz_http};
 
     /// How long the body is, however it is cut.
     fn length(body: &[u8]) -> Result<Option<usize>, Refusal> {
@@ -112,9 +117,13 @@ mod tests {
     }
 
     fn pass_in_pieces(body: &[u8], size: usize) -> Result<Option<usize>, Refusal> {
+        pass(&body.chunks(size).collect::<Vec<_>>())
+    }
+
+    fn pass(pieces: &[&[u8]]) -> Result<Option<usize>, Refusal> {
         let mut chunks = Chunks::new();
         let mut at = 0;
-        for piece in body.chunks(size) {
+        for piece in pieces {
             at += chunks.pass(piece)?;
             if chunks.is_done() {
                 return Ok(Some(at));
@@ -153,5 +162,29 @@ mod tests {
             assert!(length(body).is_err(), "{:?}", String::from_utf8_lossy(body));
         }
         assert!(length(&[b"5;", &[b'a'; 2000][..]].concat()).is_err());
+    }
+
+    #[test]
+    fn malformed_chunks_are_refused_or_end_in_one_place_only() {
+        let (ends, refused) = (Cell::new(0), Cell::new(0));
+        let inputs = (fuzz_http::chunked_bodies(), fuzz::cuts());
+        fuzz::check(10_000, inputs, |(input, cuts)| {
+            let whole = pass(&[&input]);
+            prop_assert_eq!(pass(&fuzz::pieces(&input, &cuts)), whole);
+            match whole {
+                Ok(Some(end)) => {
+                    ends.set(ends.get() + 1);
+                    prop_assert_eq!(fuzz_http::end_carelessly(&input), Some(end));
+                    // What is behind does not matter, and without its last byte it is no body yet.
+                    prop_assert_eq!(pass(&[&input[..end]]), whole);
+                    prop_assert_eq!(pass(&[&input[..end - 1]]), Ok(None));
+                }
+                Ok(None) => {}
+                Err(_) => refused.set(refused.get() + 1),
+            }
+            Ok(())
+        });
+        let (ends, refused) = (ends.get(), refused.get());
+        assert!(ends > 500 && refused > 2_500, "{ends} {refused}");
     }
 }

@@ -29,15 +29,16 @@ impl Place {
     /// `..` is refused and not resolved: clients resolve it themselves before they ask. Names that begin with
     /// a dot are hidden, but for `.well-known` (RFC 8615).
     pub(crate) fn of(path: &str) -> Result<Place, Refusal> {
-        let mut segments = Vec::new();
+        let (mut segments, mut is_directory) = (Vec::new(), false);
         let encoded = path.strip_prefix('/').ok_or(Refusal::bad("the path is not absolute"))?;
         for segment in encoded.split('/') {
             if !is_well_encoded(segment) {
                 return Err(Refusal::bad("a percent sign is not followed by two digits"));
             }
             let segment: Vec<u8> = percent_decode_str(segment).collect();
+            is_directory = matches!(&segment[..], b"" | b".");
             match &segment[..] {
-                b"" | b"." => {}
+                _ if is_directory => {}
                 b".." => return Err(Refusal::bad("the path leads upward")),
                 name if name.contains(&0) => return Err(Refusal::bad("the path contains a zero")),
                 name if name.contains(&b'/') => {
@@ -46,8 +47,7 @@ impl Place {
                 _ => segments.push(segment),
             }
         }
-        let last = encoded.rsplit('/').next().unwrap_or_default();
-        Ok(Place { segments, is_directory: last.is_empty() || last == "." })
+        Ok(Place { segments, is_directory })
     }
 
     pub(crate) fn is_hidden(&self) -> bool {
@@ -185,9 +185,17 @@ pub(crate) fn entries(directory: &File) -> io::Result<Vec<(OsString, bool)>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::cell::Cell;
     use std::io::Read;
     use std::os::unix::fs::symlink;
+    use std::path::Component;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::fuzz;
 
     #[test]
     fn paths_are_decoded_once_and_never_lead_upward() {
@@ -210,9 +218,35 @@ mod tests {
             assert!(segments(path).is_err(), "{path}");
         }
         assert!(Place::of("/a/").unwrap().is_directory);
+        assert!(Place::of("/a/%2e").unwrap().is_directory);
         assert!(!Place::of("/a").unwrap().is_directory);
         assert!(Place::of("/.git/config").unwrap().is_hidden());
         assert!(!Place::of("/.well-known/x").unwrap().is_hidden());
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_root_and_each_is_printed_back() {
+        let accepted = Cell::new(0);
+        let pieces =
+            ["/", "/", ".", "..", "%2e", "%2E", "%2f", "%5c", "%00", "%", "%25", "a", "\\"];
+        let paths = vec(select(pieces.to_vec()), 0..12).prop_map(|pieces| pieces.concat());
+        fuzz::check(20_000, paths, |path| {
+            let Ok(place) = Place::of(&path) else { return Ok(()) };
+            accepted.set(accepted.get() + 1);
+            let joined = place.segments.join(&b'/');
+            let mut components = Path::new(OsStr::from_bytes(&joined)).components();
+            prop_assert!(components.all(|part| matches!(part, Component::Normal(_))));
+            prop_assert_eq!(
+                Path::new(OsStr::from_bytes(&joined)).components().count(),
+                place.segments.len()
+            );
+            prop_assert!(!joined.contains(&0));
+            let printed = place.encoded(place.is_directory);
+            prop_assert!(printed.starts_with('/') && !printed.starts_with("//"));
+            prop_assert_eq!(Place::of(&printed), Ok(place));
+            Ok(())
+        });
+        assert!(accepted.get() > 500, "{}", accepted.get());
     }
 
     #[test]

@@ -11,6 +11,12 @@ mod answer;
 mod body;
 mod conditions;
 mod files;
+#[cfg(test)]
+#[path = "../../../tests/common/fuzz.rs"]
+mod fuzz;
+#[cfg(test)]
+#[path = "../../../tests/common/fuzz_http.rs"]
+mod fuzz_http;
 mod listing;
 mod log;
 mod parse;

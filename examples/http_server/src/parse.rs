@@ -88,7 +88,7 @@ pub(crate) enum Body {
 }
 
 /// A request's head, understood.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request<'h> {
     pub(crate) method: &'h str,
     /// The path, still encoded, without the query; `*` for the server as a whole.
@@ -103,7 +103,7 @@ pub(crate) struct Request<'h> {
 }
 
 /// The headers that make the answer depend on what the client has already.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Conditions<'h> {
     pub(crate) if_match: Vec<&'h [u8]>,
     pub(crate) if_none_match: Vec<&'h [u8]>,

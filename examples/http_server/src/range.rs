@@ -94,7 +94,10 @@ fn part(spec: &[u8], size: u64) -> Option<Option<Part>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz;
 
     fn of(header: &str, size: u64) -> Wanted {
         wanted(Some(header.as_bytes()), size)
@@ -154,19 +157,22 @@ mod tests {
 
     #[test]
     fn no_header_makes_a_part_that_is_not_in_the_file() {
-        let mut random = fastrand::Rng::with_seed(7);
-        for _ in 0..100_000 {
-            let length = random.usize(..20);
-            let text: Vec<u8> =
-                (0..length).map(|_| *random.choice(b"0123456789-,- =xb").unwrap()).collect();
+        let inputs = (fuzz::soup(b"0123456789-,- =xb", 20), 0..200_u64);
+        fuzz::check(20_000, inputs, |(text, size)| {
             let header = [b"bytes=".as_slice(), &text].concat();
-            let size = random.u64(..200);
-            if let Wanted::Parts(parts) = wanted(Some(&header), size) {
-                assert!(!parts.is_empty() && parts.len() <= MAX_PARTS);
-                for part in parts {
-                    assert!(part.length > 0 && part.start + part.length <= size, "{part:?}");
+            let Wanted::Parts(parts) = wanted(Some(&header), size) else { return Ok(()) };
+            prop_assert!(!parts.is_empty() && parts.len() <= MAX_PARTS);
+            let mut bytes = vec![false; size as usize];
+            for Part { start, length } in &parts {
+                prop_assert!(*length > 0 && start + length <= size);
+                for byte in &mut bytes[*start as usize..(start + length) as usize] {
+                    prop_assert!(!std::mem::replace(byte, true), "two parts have it");
                 }
             }
-        }
+            let say = |part: &Part| format!("{}-{}", part.start, part.start + part.length - 1);
+            let said: Vec<_> = parts.iter().map(say).collect();
+            prop_assert_eq!(of(&format!("bytes={}", said.join(",")), size), Wanted::Parts(parts));
+            Ok(())
+        });
     }
 }

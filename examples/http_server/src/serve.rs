@@ -28,7 +28,8 @@ const SMALL: u64 = 32 * 1024;
 const CHUNK: usize = 8 * 1024;
 /// How long a client that is refused may take to stop sending.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long a connection that has just been accepted may take for its first byte while the server stops.
+/// How long a connection may take for a request's first byte that begins to wait for it while the server stops: it
+/// has just been accepted, or was just told that it may go on.
 const LAST_CALL: Duration = Duration::from_millis(200);
 
 /// What connections share.
@@ -146,9 +147,8 @@ impl Connection<'_> {
             self.input = Vec::new();
             let is_first = self.requests == 0;
             let patience = match (is_first, self.server.is_stopping()) {
-                (true, true) => LAST_CALL,
+                (_, true) => LAST_CALL,
                 (true, false) => self.site.header_timeout,
-                (false, true) => return Err(Stop::Gone),
                 (false, false) => self.site.idle_timeout,
             };
             self.stream.socket().read_by(start + patience);

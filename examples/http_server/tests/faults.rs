@@ -1,12 +1,19 @@
 //! What clients do to servers, on purpose or not.
 
 mod common;
+#[path = "../../../tests/common/fuzz.rs"]
+mod fuzz;
+#[path = "../../../tests/common/fuzz_http.rs"]
+mod fuzz_http;
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
 
 use common::{LONG, Server, large_file};
 
@@ -240,80 +247,33 @@ fn a_file_that_shrinks_meanwhile_ends_the_connection() {
     server.stop();
 }
 
-/// Bytes that look somewhat like requests.
-fn mutant(random: &mut fastrand::Rng) -> Vec<u8> {
-    const PIECES: &[&str] = &[
-        "GET ",
-        "HEAD ",
-        "POST ",
-        "/",
-        "/digits",
-        "*",
-        "http://a/",
-        " HTTP/1.1\r\n",
-        " HTTP/1.0\r\n",
-        "\r\n",
-        "\n",
-        "\r",
-        "Host: a\r\n",
-        "Host: ",
-        "Content-Length: 5\r\n",
-        "Content-Length: 99999999999999999999\r\n",
-        "Transfer-Encoding: chunked\r\n",
-        "Expect: 100-continue\r\n",
-        "Range: bytes=0-\r\n",
-        "Connection: close\r\n",
-        ": ",
-        " ",
-        "\t",
-        "\0",
-        "\u{fffd}",
-        "%00",
-        "%2e%2e/",
-        "../",
-        "0\r\n\r\n",
-        "5\r\nhello\r\n",
-        "X: y\r\n",
-    ];
-    let mut bytes = Vec::new();
-    if random.bool() {
-        bytes.extend_from_slice(b"GET /digits HTTP/1.1\r\nHost: a\r\n");
-    }
-    for _ in 0..random.usize(..12) {
-        bytes.extend_from_slice(random.choice(PIECES).unwrap().as_bytes());
-    }
-    if random.bool() {
-        bytes.extend_from_slice(b"\r\n");
-    }
-    for _ in 0..random.usize(..3) {
-        let at = random.usize(..=bytes.len());
-        bytes.insert(at, random.u8(..));
-    }
-    bytes
-}
-
-/// Sends so many of them, and says how many were answered.
-fn attack(server: &Server, seed: u64, count: usize) -> usize {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut answered = 0;
-    for _ in 0..count {
+/// Sends so many malformed requests, and says how many were answered.
+fn attack(server: &Server, seed: u64, thread: u64, count: usize) -> usize {
+    let answered = Cell::new(0);
+    let requests = (fuzz_http::requests(fuzz_http::for_files()), fuzz::cuts());
+    fuzz::check_from(seed, thread, count as u32, requests, |(request, cuts)| {
         let mut client = server.connect();
         let stream = client.stream.get_mut();
-        // The server may have closed already what it does not like.
-        let _ = stream.write_all(&mutant(&mut random));
+        for piece in fuzz::pieces(&request, &cuts) {
+            // The server may have closed already what it does not like.
+            let _ = stream.write_all(piece);
+        }
         let _ = stream.shutdown(Shutdown::Write);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "));
-        answered += usize::from(!answer.is_empty());
-    }
-    answered
+        prop_assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "));
+        answered.set(answered.get() + usize::from(!answer.is_empty()));
+        Ok(())
+    });
+    answered.get()
 }
 
 /// All that a storm of so many malformed requests may leave behind is nothing.
 fn storm(count: usize) {
     let server = Server::start(&[]);
-    attack(&server, 1, 500);
+    let seed = fuzz::seed();
+    println!("FUZZ_SEED={seed}");
+    attack(&server, seed, 4, 500);
     let idle = {
         thread::sleep(Duration::from_millis(300));
         server.descriptors()
@@ -322,12 +282,13 @@ fn storm(count: usize) {
     let answered: usize = thread::scope(|scope| {
         let server = &server;
         let threads: Vec<_> =
-            (0..4).map(|n| scope.spawn(move || attack(server, 100 + n, count / 4))).collect();
+            (0..4).map(|n| scope.spawn(move || attack(server, seed, n, count / 4))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert!(answered > count / 4, "{answered} of {count} were answered");
     server.settles_at(idle);
     let grown = server.resident().saturating_sub(before);
+    println!("{answered} of {count} were answered; it has grown by {grown} bytes");
     assert!(grown < 8 << 20, "it has grown by {grown} bytes");
     assert_eq!(server.get("/digits", "").text(), "0123456789");
     server.stop();
@@ -354,7 +315,7 @@ fn an_hours_load_leaves_nothing_behind() {
         let mut requests = 0_u64;
         while Instant::now() < end {
             if random.u8(..10) == 0 {
-                attack(server, random.u64(..), 5);
+                attack(server, random.u64(..1 << 60), 0, 5);
             }
             let mut client = server.connect();
             for _ in 0..random.usize(1..100) {
