@@ -86,7 +86,7 @@ impl Blocks {
     #[inline]
     pub(super) unsafe fn give(&self, class: Class, block: NonNull<u8>) {
         let list = &self.lists[class.0];
-        if list.len.get() >= KEPT {
+        if list.len.get() == KEPT {
             // SAFETY: the caller's promise.
             return unsafe { class.free(block) };
         }
