@@ -134,19 +134,25 @@ impl Hub {
     }
 }
 
-pub(crate) struct Unparker(TaskRef);
+#[derive(Default)]
+pub(crate) struct Unparker(Option<TaskRef>);
 
 impl Unparker {
     /// # Safety
     /// The task must not have finished.
     pub(crate) unsafe fn wake_or_new(task: TaskRef) -> Self {
         assert!(!task.0.state.lock().unwrap().finished, "one that has finished is woken");
-        Unparker(task)
+        Unparker(Some(task))
+    }
+
+    pub(crate) fn is_pending(&self) -> bool {
+        self.0.is_some()
     }
 
     pub(crate) fn unpark(self) {
-        self.0.0.state.lock().unwrap().woken = true;
-        self.0.0.changed.notify_one();
+        let Some(task) = self.0 else { return };
+        task.0.state.lock().unwrap().woken = true;
+        task.0.changed.notify_one();
     }
 }
 
