@@ -128,7 +128,7 @@ mod tests {
             blocks.give(class(385), large); // of the same class as 400
         }
         let again = blocks.take(class(448));
-        assert_eq!(again == large, KEPT > 0);
+        assert_eq!(again == large, KEPT != 0);
         assert_ne!(again, small);
         // SAFETY: as above.
         unsafe { blocks.give(class(448), again) };

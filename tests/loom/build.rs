@@ -62,7 +62,9 @@ fn main() {
 
 /// What may be included: without what belongs to the head of a file, and without its tests.
 fn body(text: &str) -> String {
-    let text = text.split("#[cfg(test)]").next().expect("the first part");
+    let tests = ["#[cfg(test)]", "#[cfg(all(test,"];
+    let end = tests.iter().filter_map(|tests| text.find(tests)).min();
+    let text = &text[..end.unwrap_or(text.len())];
     let is_head = |line: &&str| line.starts_with("//!") || line.starts_with("#![");
     text.lines().filter(|line| !is_head(line)).map(|line| format!("{line}\n")).collect()
 }
