@@ -233,8 +233,10 @@ fn a_datagram_that_nobody_takes_is_refused() {
     deadline(30, || {
         let seen = same(|| {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            socket.connect(closed).unwrap();
+            // One that hears of itself only, so that nobody else gets its number meanwhile.
+            let deaf = UdpSocket::bind("127.0.0.1:0").unwrap();
+            deaf.connect(deaf.local_addr().unwrap()).unwrap();
+            socket.connect(deaf.local_addr().unwrap()).unwrap();
             let copy = socket.try_clone().unwrap();
             let peer = late(move || copy.send(b"x").unwrap());
             let while_waiting = socket.recv(&mut [0; 4]).unwrap_err().raw_os_error();

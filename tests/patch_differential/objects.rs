@@ -1,7 +1,7 @@
 //! Descriptors of other kinds: terminals, events, timers, directories that change, files, named datagrams.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::mem;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -183,7 +183,12 @@ fn file(offset: u16, len: u16, vectored: bool) -> Outcome {
 pub(crate) fn only_from(socket: &UdpSocket, peer: std::net::SocketAddr) {
     socket.connect(peer).unwrap();
     socket.set_nonblocking(true).unwrap();
-    while socket.recv(&mut [0]).is_ok() {}
+    // Errors come that way, too: a datagram that nobody took.
+    let is_more = |result: io::Result<usize>| match result {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    };
+    while is_more(socket.recv(&mut [0])) {}
     socket.set_nonblocking(false).unwrap();
 }
 
