@@ -243,7 +243,7 @@ impl Download {
     pub(crate) fn send(&mut self, socket: impl AsFd, most: usize) -> Option<io::Result<usize>> {
         let left = self.size.saturating_sub(self.offset);
         let length = left.min(most as u64);
-        if !is_cached(&self.file, self.offset, length) {
+        if is_cached(&self.file, self.offset, length) != Some(true) {
             return None;
         }
         // It moves the offset on.

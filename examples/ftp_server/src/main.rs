@@ -10,6 +10,7 @@
 //! end, for `--grace` seconds at most; a second signal does not wait.
 
 mod ascii;
+#[path = "../../support/cached.rs"]
 mod cached;
 mod control;
 mod data;

@@ -9,6 +9,8 @@
 
 mod answer;
 mod body;
+#[path = "../../support/cached.rs"]
+mod cached;
 mod conditions;
 mod files;
 #[cfg(test)]

@@ -3,18 +3,24 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenling::io::Adapter;
+use greenling::threadpool::unblock;
 use rustls::{ServerConnection, StreamOwned};
 
+use crate::cached::is_cached;
 use crate::sys;
 
-/// How much of a file is sent at a time: while a disk is slow, everybody waits.
+/// How much of a file is sent at a time.
 const PIECE: usize = 512 * 1024;
+/// How much of it is read at a time where it has to be.
+const BUFFER: usize = 128 * 1024;
 
 /// The socket itself. It is in non-blocking mode, for sendfile(2) has no flag to ask for that; and it waits
 /// by greenling's adapter.
@@ -61,6 +67,42 @@ impl Socket {
     fn send_file(&self, file: &File, start: u64, length: usize) -> io::Result<usize> {
         let deadline = Instant::now() + self.patience;
         self.io.write_with_deadline(deadline, |io| sys::send_file(io, file, start, length))
+    }
+}
+
+/// Whether to read there might wait for the disk, and with the thread all clients.
+fn would_wait(file: &File, at: u64, length: usize) -> bool {
+    is_cached(file, at, length as u64) == Some(false)
+}
+
+/// Reads a file piece by piece, and waits for the disk on another thread.
+struct Reader<'a> {
+    file: &'a File,
+    /// For that thread.
+    copy: Option<Arc<File>>,
+    buffer: Vec<u8>,
+}
+
+impl Reader<'_> {
+    /// At most `length` bytes from there.
+    fn read(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
+        let mut buffer = mem::take(&mut self.buffer);
+        buffer.resize(length, 0);
+        let count = if would_wait(self.file, at, length) {
+            let copy = match &self.copy {
+                Some(copy) => copy,
+                None => self.copy.insert(Arc::new(self.file.try_clone()?)),
+            };
+            let copy = Arc::clone(copy);
+            let count;
+            (count, buffer) = unblock(move || (copy.read_at(&mut buffer, at), buffer));
+            count?
+        } else {
+            self.file.read_at(&mut buffer, at)?
+        };
+        buffer.truncate(count);
+        self.buffer = buffer;
+        Ok(&self.buffer)
     }
 }
 
@@ -149,17 +191,18 @@ impl Stream {
         length: u64,
         sent: &mut u64,
     ) -> io::Result<()> {
-        let mut buffer = Vec::new();
+        let mut reader = Reader { file, copy: None, buffer: Vec::new() };
         let (mut at, end) = (start, start + length);
         while at < end {
             let left = usize::try_from(end - at).unwrap_or(usize::MAX);
             let count = match self {
-                Stream::Plain(socket) => socket.send_file(file, at, left.min(PIECE))?,
-                Stream::Tls(_, tls) => {
-                    buffer.resize(left.min(32 * 1024), 0);
-                    let count = file.read_at(&mut buffer, at)?;
-                    tls.write_all(&buffer[..count])?;
-                    count
+                Stream::Plain(socket) if !would_wait(file, at, left.min(PIECE)) => {
+                    socket.send_file(file, at, left.min(PIECE))?
+                }
+                _ => {
+                    let piece = reader.read(at, left.min(BUFFER))?;
+                    self.send(piece, true)?;
+                    piece.len()
                 }
             };
             if count == 0 {

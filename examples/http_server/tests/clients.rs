@@ -160,6 +160,10 @@ fn openssl_and_curl_speak_tls() {
         let range =
             tool("curl", &[&base, &["-r", "1-2,5-6", &*url("/digits")][..]].concat()).unwrap();
         assert!(text(&range).contains("bytes 5-6/10"));
+        // A hole is not in the page cache.
+        fs::File::create(server.root.path().join("hole")).unwrap().set_len(3_000_000).unwrap();
+        tool("curl", &[&base, &["-o", path.to_str().unwrap(), &*url("/hole")][..]].concat());
+        assert!(fs::read(&path).unwrap() == vec![0; 3_000_000]);
     }
     // Who does not speak TLS is let go, and who says nothing costs nobody else anything.
     let mut silent = server.connect();

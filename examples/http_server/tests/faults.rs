@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -149,6 +150,32 @@ fn floods_of_headers_cost_a_bounded_amount() {
     assert_eq!(server.get("/digits", "").status, 200);
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 16 << 20, "it has grown by {grown} bytes");
+    server.stop();
+}
+
+/// A file most of which is a hole: that is not in the page cache, and takes the way over another thread.
+#[test]
+fn what_is_not_in_the_page_cache_comes_too() {
+    let root = common::site();
+    let mut whole = vec![0; 5_000_000];
+    whole[..100_000].copy_from_slice(&large_file(100_000));
+    whole[4_900_000..].copy_from_slice(&large_file(100_000));
+    let file = std::fs::File::create(root.path().join("sparse.bin")).unwrap();
+    for part in [0..100_000, 4_900_000..5_000_000] {
+        file.write_all_at(&whole[part.clone()], part.start as u64).unwrap();
+    }
+    let server = Server::with_root(root, &[]);
+    let mut client = server.connect();
+    for range in [0..whole.len(), 50_000..4_950_000] {
+        let (first, last) = (range.start, range.end - 1);
+        client.send(&format!(
+            "GET /sparse.bin HTTP/1.1\r\nHost: a\r\nRange: bytes={first}-{last}\r\n\r\n"
+        ));
+        assert_eq!(client.head().header("content-length"), range.len().to_string());
+        let mut body = vec![1; range.len()];
+        client.stream.read_exact(&mut body).unwrap();
+        assert!(body == whole[range]);
+    }
     server.stop();
 }
 
