@@ -168,7 +168,7 @@ fn what_is_not_in_the_page_cache_comes_too() {
     let mut client = server.connect();
     for range in [0..whole.len(), 50_000..4_950_000] {
         let (first, last) = (range.start, range.end - 1);
-        client.send(&format!(
+        client.send(format!(
             "GET /sparse.bin HTTP/1.1\r\nHost: a\r\nRange: bytes={first}-{last}\r\n\r\n"
         ));
         assert_eq!(client.head().header("content-length"), range.len().to_string());
