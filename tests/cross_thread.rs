@@ -234,9 +234,11 @@ fn kills_from_other_threads_race_with_wakes_and_the_end() {
         let mut killed = 0;
         for n in 0..count(3000, 600) {
             let child = spawn(move || {
-                match n % 3 {
-                    0 => thread::park_timeout(Duration::from_micros(50)),
-                    1 => thread::sleep(Duration::from_micros(20)),
+                match n % 10 {
+                    // However long the killer takes to begin, it comes in time for these.
+                    0 => thread::sleep(Duration::from_secs(1000)),
+                    1..4 => thread::park_timeout(Duration::from_micros(50)),
+                    4..7 => thread::sleep(Duration::from_micros(20)),
                     _ => (0..20).for_each(|_| yield_now()),
                 }
                 n
