@@ -250,22 +250,3 @@ fn those_who_have_shared_the_token_come_to_rest() {
     });
     ended.succeeded();
 }
-
-/// Who has no logger is told all the same, once.
-#[test]
-fn without_a_logger_it_is_told_on_standard_error() {
-    let ended = child::run(On::OtherThread, 60, || {
-        patch::all();
-        let channels = [(); 3].map(|()| mpsc::channel());
-        let (senders, receiving): (Vec<_>, Vec<_>) = channels
-            .into_iter()
-            .map(|(sender, receiver)| (sender, spawn(move || receiver.recv().unwrap())))
-            .unzip();
-        sleep(10 * MS);
-        thread::spawn(move || senders.into_iter().for_each(|sender| sender.send(1).unwrap()));
-        receiving.into_iter().for_each(|one| assert_eq!(one.join().unwrap(), 1));
-    });
-    assert_eq!(ended.stderr.matches(LOGGED).count(), 1, "{ended:?}");
-    assert!(ended.stderr.contains("greenling: error: coroutine "), "{ended:?}");
-    ended.succeeded();
-}

@@ -51,6 +51,15 @@ impl Shared {
 /// The payload of the unwinding of the generator with this id.
 struct Unwinding(u64);
 
+/// Makes a panic the end of the process.
+struct AbortWhenDropped;
+
+impl Drop for AbortWhenDropped {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
+
 /// A coroutine that takes `None` as the order to unwind.
 type Body<In, Out, Ret> = Coroutine<Option<In>, Out, thread::Result<Ret>>;
 
@@ -209,11 +218,11 @@ impl<In, Out, Ret> Engine<In, Out, Ret> {
     fn give_up(&self, coroutine: Body<In, Out, Ret>) -> End<Ret> {
         let (name, id) = (self.shared.name.as_deref().unwrap_or("<unnamed>"), self.shared.id);
         if self.leak == Leak::Abort {
-            eprintln!(
-                "greenling: generator '{name}' (#{id}) borrows and cannot be unwound at the end of its \
-                 scope, aborting"
+            // Told by the panic hook; nothing may unwind from here, since what it borrows is about to go.
+            let _abort = AbortWhenDropped;
+            panic!(
+                "generator '{name}' (#{id}) borrows and cannot be unwound at the end of its scope, aborting"
             );
-            std::process::abort();
         }
         // Its stack is never used again, so what other stacks may refer to stays.
         mem::forget(coroutine);

@@ -105,6 +105,11 @@ pub(super) unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int
     })
 }
 
+/// Whether the kind of file does not know `RWF_NOWAIT` (maybe a terminal), or a sandbox not the call.
+fn is_unsupported(error: c_int) -> bool {
+    matches!(error, libc::EOPNOTSUPP | libc::ENOSYS | libc::ESPIPE | libc::EPERM)
+}
+
 /// Reads from something that is neither a socket nor a file; by `blocking` where it is known not to block.
 ///
 /// # Safety
@@ -124,8 +129,7 @@ unsafe fn read_waitable(fd: c_int, bufs: &[iovec], blocking: impl Fn() -> ssize_
         match errno() {
             libc::EINTR => continue,
             libc::EAGAIN => {}
-            // Its kind does not know the flag (maybe a terminal), or a sandbox not the call.
-            libc::EOPNOTSUPP | libc::ENOSYS | libc::ESPIPE | libc::EPERM => {
+            error if is_unsupported(error) => {
                 let patience = *patience.get_or_insert_with(|| Patience::of(fd));
                 if patience != Patience::Endless && operation.may_block() {
                     // SAFETY: the caller's promise.
@@ -263,11 +267,7 @@ unsafe fn write_waitable(fd: c_int, bufs: &[iovec], len: usize) -> ssize_t {
         // SAFETY: the caller's promise.
         let mut count =
             unsafe { real::pwritev2(fd, rest.as_ptr(), rest.len() as c_int, -1, libc::RWF_NOWAIT) };
-        let would_block = count < 0
-            && matches!(
-                errno(),
-                libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS | libc::ESPIPE | libc::EPERM
-            );
+        let would_block = count < 0 && (errno() == libc::EAGAIN || is_unsupported(errno()));
         if would_block && (sources::is_ready_now(fd, libc::POLLOUT) || !operation.may_block()) {
             // SAFETY: the caller's promise.
             count = unsafe { write_ready(fd, &rest) };

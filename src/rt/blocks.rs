@@ -26,23 +26,26 @@ pub(super) struct Blocks {
     lists: [List; CLASSES],
 }
 
-/// Which list serves a layout.
+/// What memory for a layout is taken from the allocator as, and which list keeps it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Class(usize);
+pub(super) struct Class {
+    layout: Layout,
+    list: Option<usize>,
+}
 
 impl Class {
     /// To be evaluated at compile time.
-    pub(super) const fn of(layout: Layout) -> Option<Class> {
-        let class = layout.size().div_ceil(STEP);
-        if layout.align() > ALIGN || class == 0 || class > CLASSES {
-            return None;
+    ///
+    /// # Panics
+    /// If the layout has no size.
+    pub(super) const fn of(layout: Layout) -> Class {
+        assert!(layout.size() > 0);
+        let steps = layout.size().div_ceil(STEP);
+        if layout.align() > ALIGN || steps > CLASSES {
+            return Class { layout, list: None };
         }
-        Some(Class(class - 1))
-    }
-
-    const fn layout(self) -> Layout {
-        match Layout::from_size_align((self.0 + 1) * STEP, ALIGN) {
-            Ok(layout) => layout,
+        match Layout::from_size_align(steps * STEP, ALIGN) {
+            Ok(layout) => Class { layout, list: Some(steps - 1) },
             Err(_) => unreachable!(),
         }
     }
@@ -51,8 +54,8 @@ impl Class {
     #[cold]
     pub(super) fn allocate(self) -> NonNull<u8> {
         // SAFETY: the size is not zero.
-        let block = unsafe { alloc(self.layout()) };
-        NonNull::new(block).unwrap_or_else(|| handle_alloc_error(self.layout()))
+        let block = unsafe { alloc(self.layout) };
+        NonNull::new(block).unwrap_or_else(|| handle_alloc_error(self.layout))
     }
 
     /// Gives memory back to the allocator.
@@ -61,7 +64,7 @@ impl Class {
     /// It must be of this class, and nobody may use it any more.
     pub(super) unsafe fn free(self, block: NonNull<u8>) {
         // SAFETY: by the caller's promise `allocate` made it, by this layout.
-        unsafe { dealloc(block.as_ptr(), self.layout()) };
+        unsafe { dealloc(block.as_ptr(), self.layout) };
     }
 }
 
@@ -73,7 +76,8 @@ impl Blocks {
 
     #[inline]
     pub(super) fn take(&self, class: Class) -> NonNull<u8> {
-        let list = &self.lists[class.0];
+        let Some(list) = class.list else { return class.allocate() };
+        let list = &self.lists[list];
         let Some(block) = NonNull::new(list.head.get()) else { return class.allocate() };
         // SAFETY: a block on the list is free, and `give` has written its beginning.
         list.head.set(unsafe { block.cast::<*mut u8>().read() });
@@ -85,11 +89,11 @@ impl Blocks {
     /// It must be of this class, and nobody may use it any more.
     #[inline]
     pub(super) unsafe fn give(&self, class: Class, block: NonNull<u8>) {
-        let list = &self.lists[class.0];
-        if list.len.get() == KEPT {
+        let list = class.list.map(|list| &self.lists[list]);
+        let Some(list) = list.filter(|list| list.len.get() != KEPT) else {
             // SAFETY: the caller's promise.
             return unsafe { class.free(block) };
-        }
+        };
         // SAFETY: by the caller's promise the block is ours, and it is larger and better aligned than an address.
         unsafe { block.cast::<*mut u8>().write(list.head.get()) };
         list.head.set(block.as_ptr());
@@ -99,12 +103,14 @@ impl Blocks {
 
 impl Drop for Blocks {
     fn drop(&mut self) {
-        for (class, list) in self.lists.iter().enumerate() {
+        for (index, list) in self.lists.iter().enumerate() {
+            let layout = Layout::from_size_align((index + 1) * STEP, ALIGN);
+            let class = Class::of(layout.expect("as `of` makes it"));
             while let Some(block) = NonNull::new(list.head.get()) {
                 // SAFETY: as in `take`; nobody else has it.
                 unsafe {
                     list.head.set(block.cast::<*mut u8>().read());
-                    Class(class).free(block);
+                    class.free(block);
                 }
             }
         }
@@ -118,7 +124,7 @@ mod tests {
     #[test]
     fn a_block_serves_again_for_its_size_only() {
         let blocks = Blocks::new();
-        let class = |size| Class::of(Layout::from_size_align(size, 8).unwrap()).unwrap();
+        let class = |size| Class::of(Layout::from_size_align(size, 8).unwrap());
         let (small, large) = (blocks.take(class(60)), blocks.take(class(400)));
         // SAFETY: both are ours, of these sizes.
         unsafe {
@@ -137,17 +143,27 @@ mod tests {
     #[test]
     fn no_more_are_kept_than_is_said() {
         let blocks = Blocks::new();
-        let class = Class::of(Layout::new::<[u64; 100]>()).unwrap();
+        let class = Class::of(Layout::new::<[u64; 100]>());
         let many: Vec<_> = (0..1000).map(|_| blocks.take(class)).collect();
         // SAFETY: each is ours.
         many.into_iter().for_each(|block| unsafe { blocks.give(class, block) });
-        assert_eq!(blocks.lists[class.0].len.get(), KEPT);
+        assert_eq!(blocks.lists[class.list.unwrap()].len.get(), KEPT);
     }
 
     #[test]
-    fn what_is_large_or_strictly_aligned_has_no_class() {
-        assert!(Class::of(Layout::from_size_align(1025, 8).unwrap()).is_none());
-        assert!(Class::of(Layout::from_size_align(1024, 16).unwrap()).is_some());
-        assert!(Class::of(Layout::from_size_align(64, 32).unwrap()).is_none());
+    fn what_is_large_or_strictly_aligned_is_not_kept() {
+        let blocks = Blocks::new();
+        for (size, align, is_kept) in [(1025, 8, false), (1024, 16, true), (64, 32, false)] {
+            let layout = Layout::from_size_align(size, align).unwrap();
+            let class = Class::of(layout);
+            assert_eq!(class.list.is_some(), is_kept);
+            let block = blocks.take(class);
+            assert_eq!(block.as_ptr().addr() % align, 0);
+            // SAFETY: it is ours, of this size.
+            unsafe {
+                block.write_bytes(1, size);
+                blocks.give(class, block);
+            }
+        }
     }
 }

@@ -73,24 +73,22 @@ impl<T, F: FnOnce() -> T> Packet<T, F> {
         unsafe {
             let packet = task.cast::<Self>();
             packet.drop_in_place();
-            match (Self::CLASS, hub::existing().as_ref()) {
-                (Some(class), Some(hub)) => hub.blocks.give(class, packet.cast()),
-                (Some(class), None) => class.free(packet.cast()),
-                (None, _) => drop(Box::from_raw(packet.cast::<MaybeUninit<Self>>().as_ptr())),
+            match hub::existing().as_ref() {
+                Some(hub) => hub.blocks.give(Self::CLASS, packet.cast()),
+                None => Self::CLASS.free(packet.cast()),
             }
         }
     }
 
-    const CLASS: Option<Class> = Class::of(Layout::new::<Self>());
+    const CLASS: Class = Class::of(Layout::new::<Self>());
 
     /// Room for one, of any content. (It is freed by whoever is the last owner, on whatever thread.)
     #[inline]
     fn memory() -> NonNull<Self> {
         // SAFETY: null or this thread's live hub.
-        match (Self::CLASS, unsafe { hub::existing().as_ref() }) {
-            (Some(class), Some(hub)) => hub.blocks.take(class).cast(),
-            (Some(class), None) => class.allocate().cast(),
-            (None, _) => NonNull::from(Box::leak(Box::<Self>::new_uninit())).cast(),
+        match unsafe { hub::existing().as_ref() } {
+            Some(hub) => hub.blocks.take(Self::CLASS).cast(),
+            None => Self::CLASS.allocate().cast(),
         }
     }
 

@@ -201,7 +201,8 @@ impl Stream {
                 }
                 _ => {
                     let piece = reader.read(at, left.min(BUFFER))?;
-                    self.send(piece, true)?;
+                    // Nothing follows the last one, for which the kernel would wait in vain.
+                    self.send(piece, piece.len() < left)?;
                     piece.len()
                 }
             };
